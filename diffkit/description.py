@@ -1,0 +1,149 @@
+"""`model.json`: what a model is, in plain JSON, read without loading any weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import diffkit
+from diffkit import registry, storage
+from diffkit.config import TrainingConfig
+from diffkit.errors import CheckpointError
+from diffkit.interfaces.dataset import Dataset
+from diffkit.interfaces.network import Network
+from diffkit.interfaces.objective import Objective
+from diffkit.interfaces.sde import SDE
+from diffkit.structure import plain
+
+__all__ = ["DESCRIPTION", "claim", "describe", "model_folder", "read_description"]
+
+FORMAT = 1
+"""The version of the layout on disk; a newer one is refused."""
+
+DESCRIPTION = "model.json"
+
+# What may differ between a training and its continuation.
+_HARMLESS = ("save_every", "keep_last")
+
+# The components, the data and the course of a training; paths and versions may change under it.
+_DEFINING = ("network", "sde", "objective", "fingerprint", "spec", "steps", "seed")
+
+
+def describe(
+    *,
+    dataset: Dataset,
+    network: Network,
+    sde: SDE,
+    objective: Objective,
+    training: TrainingConfig,
+    steps: int,
+    seed: int,
+) -> dict[str, Any]:
+    """What `model.json` says: resolved components, data, training, capabilities, versions.
+
+    Args:
+        steps: how many optimiser steps the whole training takes.
+    """
+    spec = dataset.spec()
+    extra = {"model.labels"} if training.labels else {"model.unconditional"}
+    if training.label_dropout > 0.0:
+        extra.add("model.unconditional")
+    capabilities = {each for each in objective.provides if each.startswith("model.")} | extra
+    return {
+        "format": FORMAT,
+        "network": registry.describe(network),
+        "sde": registry.describe(sde),
+        "objective": registry.describe(objective),
+        "dataset": registry.describe(dataset),
+        "fingerprint": dataset.fingerprint(),
+        "spec": plain(spec, registry.describe),
+        "shape": list(spec.shape),
+        "classes": spec.classes if training.labels else None,
+        "training": plain(training, registry.describe),
+        "steps": steps,
+        "seed": seed,
+        "capabilities": sorted(capabilities),
+        "versions": {"diffkit": diffkit.__version__, "torch": torch.__version__},
+    }
+
+
+def read_description(path: str | Path) -> dict[str, Any]:
+    """What `model.json` of a model's (or a run's) folder says, `capabilities` included.
+
+    Raises:
+        CheckpointError: missing, damaged, foreign, or written by a newer diffkit.
+    """
+    file = model_folder(path) / DESCRIPTION
+    description = storage.read_json(file)
+    version = description.get("format")
+    if not isinstance(version, int) or version > FORMAT:
+        raise CheckpointError(
+            f"{file} has the format {version!r}",
+            f"a model's description of format {FORMAT} or older",
+            "Use the version of diffkit that wrote it"
+            if isinstance(version, int)
+            else "Name a model's folder",
+        )
+    return description
+
+
+def claim(folder: Path, described: Mapping[str, Any], *, resume: bool, write: bool = True) -> None:
+    """Writes `model.json`, or checks that the one that is there tells of the same training.
+
+    Args:
+        folder: the model's folder.
+        described: what `describe` gave.
+        resume: a description that is there stays and must agree; False replaces it.
+        write: whether this process is the one that writes.
+
+    Raises:
+        CheckpointError: the folder holds another training, or a damaged description.
+    """
+    if not (resume and (folder / DESCRIPTION).is_file()):
+        if write:
+            storage.write_json(folder / DESCRIPTION, described)
+        return
+    differing = _differences(read_description(folder), described)
+    if differing:
+        raise CheckpointError(
+            f"{folder} holds another training: {', '.join(differing)} differ",
+            "the same training, to go on with",
+            "Choose another folder, or train afresh (--fresh)",
+        )
+
+
+def model_folder(path: str | Path) -> Path:
+    """The model's folder, from itself or from a run's folder (whose manifest names it)."""
+    folder = Path(path)
+    manifest = folder / "manifest.json"
+    if (folder / DESCRIPTION).is_file():
+        return folder
+    if not manifest.is_file():
+        raise CheckpointError(
+            f"{folder} is no trained model" if folder.exists() else f"There is no {folder}",
+            f"a folder with {DESCRIPTION}, or a run's folder with manifest.json",
+            "Name the folder that training wrote, such as one in runs/models",
+        )
+    try:
+        model = str(json.loads(manifest.read_text(encoding="utf-8"))["model"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{manifest} names no model ({type(error).__name__}: {error})",
+            "a manifest that diffkit wrote, with the key `model`",
+            "Name the model's own folder, such as one in runs/models",
+        ) from error
+    return folder / model
+
+
+def _differences(found: Mapping[str, Any], described: Mapping[str, Any]) -> list[str]:
+    """The keys in which two descriptions tell of different trainings."""
+    training = [
+        f"training.{key}"
+        for key, value in described["training"].items()
+        if key not in _HARMLESS and found["training"].get(key) != value
+    ]
+    return [key for key in _DEFINING if found.get(key) != described[key]] + training

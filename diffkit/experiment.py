@@ -1,0 +1,503 @@
+"""One experiment from configuration to report: train or reuse, sample, measure, record.
+
+    experiment = diffkit.Experiment.from_file("digits.yaml")
+    experiment.run()                                    # everything, as `diffkit run` does
+    experiment.train(); experiment.sample_and_plot(count=16, label=3, sampler="ddim")
+
+Folders: `<runs>/models/<name>-<key>` for models, keyed by all that determines training, so that runs which
+differ only in sampling share one; `<runs>/<name>-<key>` for runs; `<runs>/cache` for feature extractors.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from matplotlib.figure import Figure
+
+from diffkit import (
+    checkpoint,
+    compatibility,
+    documents,
+    gallery,
+    hooks,
+    identity,
+    measuring,
+    plots,
+    registry,
+    report,
+    sampling,
+    storage,
+    training,
+)
+from diffkit.batch import Batch
+from diffkit.checkpoint import TrainedModel
+from diffkit.config import ExperimentConfig, selection_of, to_mapping
+from diffkit.errors import CheckpointError, ConfigError, RunError
+from diffkit.evaluation import Evaluation, named
+from diffkit.interfaces.conditioner import Conditioner
+from diffkit.interfaces.metric import Measurement
+from diffkit.interfaces.sde import GaussianSDE
+from diffkit.journal import Journal, read_log
+from diffkit.progress import Watch
+from diffkit.sampling import SampleResult, SampleStep
+from diffkit.selection import Finding
+from diffkit.sharding import processes
+
+__all__ = ["Experiment", "RunResult"]
+
+
+@attrs.frozen(kw_only=True)
+class RunResult:
+    """Where a run left things.
+
+    Args:
+        run: the run's folder.
+        model: the model's folder.
+        metrics: figures by name.
+        report: the page.
+    """
+
+    run: Path
+    model: Path
+    metrics: Mapping[str, Measurement]
+    report: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """The four as plain values."""
+        figures = {name: attrs.asdict(figure) for name, figure in self.metrics.items()}
+        return {
+            "run": str(self.run),
+            "model": str(self.model),
+            "metrics": figures,
+            "report": str(self.report),
+        }
+
+
+class Experiment:
+    """A configuration, checked, and what can be done with it.
+
+    Args:
+        config: what to do.
+        runs: where models, runs and caches are kept.
+        saved: a trained model to use in place of the one that the configuration determines.
+        quiet: no word on progress.
+
+    Raises:
+        IncompatibleError: components that cannot work together; before any data are read.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        *,
+        runs: str | Path = "runs",
+        saved: Path | None = None,
+        quiet: bool = False,
+    ) -> None:
+        self.config = config
+        self.runs = Path(runs)
+        self._saved, self._quiet = saved, quiet
+        self._loaded: tuple[str, TrainedModel] | None = None
+        self._timing: dict[str, float] = {}
+        self.selection = selection_of(config)
+        self.findings: list[Finding] = compatibility.require(self.selection)
+
+    @classmethod
+    def from_dict(
+        cls, mapping: Mapping[str, Any], *, runs: str | Path = "runs", quiet: bool = False
+    ) -> Experiment:
+        """The experiment of a mapping like a configuration file's; components may be objects."""
+        return cls(ExperimentConfig.from_mapping(mapping), runs=runs, quiet=quiet)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        overrides: Iterable[str] = (),
+        *,
+        runs: str | Path | None = None,
+        quiet: bool = False,
+    ) -> Experiment:
+        """The experiment of a configuration (YAML), a run's folder, its manifest.json, or a saved model.
+
+        Args:
+            path: which.
+            overrides: `a.b=value`, the value in YAML.
+            runs: where runs are kept; by default `runs`, or where the run in hand stands.
+        """
+        place = Path(path)
+        folder = place.parent if place.name == "manifest.json" else place
+        saved, text = None, place
+        if folder.is_dir():
+            saved = checkpoint.model_folder(folder) if _has_model(folder) else None
+            text = folder / "config.yaml"
+            runs = folder.parent if runs is None and text.is_file() else runs
+        if saved is not None and not text.is_file():
+            mapping = documents.apply(_mapping_of(saved), overrides)
+            config = ExperimentConfig.from_mapping(mapping)
+        else:
+            config = ExperimentConfig.from_file(text, overrides)
+        return cls(config, runs="runs" if runs is None else runs, saved=saved, quiet=quiet)
+
+    @cached_property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.runs / identity.run_name(self.config)
+
+    @cached_property
+    def model_folder(self) -> Path:
+        """The folder of the model that the configuration determines. Reads the training split."""
+        return self.runs / "models" / identity.model_name(self.config)
+
+    def dry_run(self) -> dict[str, Any]:
+        """What `run` would do, without reading data."""
+        config, method = self.config, self.config.sampling
+        trained = config.training
+        length = (
+            f"{trained.epochs} epochs"
+            if trained.epochs
+            else f"{trained.steps or training.DEFAULT_STEPS} steps"
+        )
+        name, shape = registry.current().name, config.dataset.spec().shape
+        return {
+            "name": config.name,
+            "run": str(self.folder),
+            "train": f"{name(config.network)} on {name(config.dataset)} {shape}, {length}",
+            "sample": f"{method.count} by {name(method.sampler)}",
+            "measure": list(named(config.evaluation.metrics)),
+            "caveats": [f"{each.subject}: {each.reason}" for each in self.findings],
+        }
+
+    def train(self, *, fresh: bool = False) -> TrainedModel:
+        """Trains the model, goes on with an interrupted training, or finds the finished one.
+
+        Args:
+            fresh: train anew even if an equal model is there.
+
+        Raises:
+            RunError: another process is training the same model, or training failed.
+        """
+        folder = self.model_folder
+        _writable(folder)
+        began = time.monotonic()
+        try:
+            with FileLock(folder.parent / f".{folder.name}.lock", timeout=0 if _is_main() else -1):
+                self._train(folder, fresh)
+        except Timeout as error:
+            raise RunError(
+                f"Another process is training {folder}",
+                "one training of a model at a time",
+                "Wait for it and run again: the model will be found and reused",
+            ) from error
+        self._saved, self._loaded = folder, None
+        self._timing["training"] = time.monotonic() - began
+        return self.model()
+
+    def model(self, checkpoint_name: str | int = "best") -> TrainedModel:
+        """The trained model: the saved one that was named, or the one that the configuration determines.
+
+        Raises:
+            CheckpointError: it is not there, not whole, or not trained yet.
+        """
+        folder = self._saved or self.model_folder
+        key = f"{folder} {checkpoint_name}"
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = (key, checkpoint.load(folder, checkpoint_name))
+        return self._loaded[1]
+
+    def sample(
+        self,
+        count: int | None = None,
+        *,
+        label: int | None = None,
+        sampler: Any = None,
+        steps: int | None = None,
+        conditioners: Sequence[Any] | None = None,
+        seed: int | None = None,
+        first: int = 0,
+        trajectory: bool = False,
+        model: TrainedModel | None = None,
+        on_step: Any = None,
+    ) -> SampleResult:
+        """Draws samples as the configuration says, but for what is given here.
+
+        Args:
+            count: how many.
+            label: the class, for a model trained on labels; replaces the one in the configuration.
+            sampler: another sampler; it brings its own grid and, unless given, its own number of steps.
+            steps: denoiser calls of a one-call sampler.
+            conditioners: others than the configuration's.
+            seed: another than the configuration's.
+            first: global index of the first sample.
+            trajectory: keep the state after every move.
+            model: another checkpoint of the model.
+            on_step: called after every move.
+        """
+        chosen = self.config.sampling
+        bends = chosen.conditioners if conditioners is None else conditioners
+        made = [registry.create("conditioner", each) for each in bends]
+        other = sampler is not None
+        trained = self.model() if model is None else model
+        number = chosen.count if count is None else count
+
+        def tell(step: SampleStep) -> None:
+            hooks.broadcast("diffkit_sample_step", event=step)
+            if on_step is not None:
+                on_step(step)
+
+        return sampling.sample(
+            trained,
+            sampler=sampler if other else chosen.sampler,
+            steps=chosen.steps if steps is None and not other else steps,
+            grid=None if other else chosen.grid,
+            shape=(number, *trained.spec.shape),
+            conditioners=made if label is None else _asking(made, label),
+            seed=self.config.seed if seed is None else seed,
+            first=first,
+            batch_size=chosen.batch_size,
+            trajectory=trajectory,
+            on_step=tell,
+        )
+
+    def sample_and_plot(
+        self, count: int | None = None, *, path: str | Path | None = None, **choices: Any
+    ) -> Figure:
+        """Draws samples and shows them on one sheet, a matplotlib figure, saved to `path` if given.
+
+        Takes what `sample` takes.
+        """
+        result = self.sample(count, **choices)
+        figure = gallery.sheet(self.config.dataset, result.x.cpu(), result.label)
+        if path is not None:
+            plots.save(figure, Path(path))
+        return figure
+
+    def evaluate(self, *, checkpoint_name: str | int = "best") -> dict[str, Measurement]:
+        """Measures the model as the configuration says, and writes `metrics.json` into the run's folder.
+
+        Every figure that compares samples with real data stands beside its floor (held-out real data) and
+        that of pure noise.
+        """
+        began = time.monotonic()
+        model = self.model(checkpoint_name)
+        section = self.config.evaluation
+        evaluation = Evaluation(
+            dataset=self.config.dataset,
+            metrics=named(section.metrics),
+            features=section.features,
+            count=section.count,
+            seed=self.config.seed,
+            cache=self.runs / "cache",
+        )
+        figures = evaluation.run(model, self._measured(model)) if section.metrics else {}
+        if _is_main():
+            _writable(self.folder)
+            plain = {name: attrs.asdict(figure) for name, figure in figures.items()}
+            storage.write_json(self.folder / "metrics.json", plain)
+        self._timing["evaluation"] = time.monotonic() - began
+        return figures
+
+    def run(self, *, fresh: bool = False) -> RunResult:
+        """The main job: train or reuse, sample, measure, record, report."""
+        _writable(self.folder)
+        self.train(fresh=fresh)
+        self.draw()
+        figures = self.evaluate()
+        self.record()
+        page = self.report()
+        result = RunResult(run=self.folder, model=self.model_folder, metrics=figures, report=page)
+        hooks.broadcast("diffkit_run_end", run=result)
+        return result
+
+    def draw(self) -> SampleResult:
+        """Draws the run's samples and pictures into its folder."""
+        began = time.monotonic()
+        _writable(self.folder)
+        kept: list[SampleStep] = []
+
+        def keep(step: SampleStep) -> None:
+            if int(step.index[0]) == 0:
+                kept.append(attrs.evolve(step, x=step.x[:8].cpu()))
+
+        result = self.sample(on_step=keep)
+        self._timing["sampling"] = time.monotonic() - began
+        if not _is_main():
+            return result
+        self.write_samples(result, self.folder)
+        dataset, sde = self.config.dataset, self.config.sde
+        if isinstance(sde, GaussianSDE):
+            strips = {
+                "forward.png": gallery.forward_strip(dataset, sde, self.config.seed),
+                "reverse.png": gallery.reverse_strip(dataset, sde, kept),
+            }
+            for name, strip in strips.items():
+                if strip is not None:
+                    plots.save(strip, self.folder / name)
+        return result
+
+    def write_samples(self, result: SampleResult, folder: Path) -> None:
+        """Writes `samples.npz` (x, label, index) and `samples.png` into a folder."""
+        _writable(folder)
+        x = result.x.cpu()
+        temporary = folder / ".samples.npz"
+        np.savez(temporary, x=x.float().numpy(), label=result.label.numpy(), index=result.index.numpy())
+        temporary.replace(folder / "samples.npz")
+        plots.save(gallery.sheet(self.config.dataset, x, result.label), folder / "samples.png")
+
+    def record(self) -> Path:
+        """Writes what the run was made of and how to have it again: config, log, manifest."""
+        folder, model = self.folder, self._saved or self.model_folder
+        _writable(folder)
+        (folder / "config.yaml").write_text(documents.dump(to_mapping(self.config)), encoding="utf-8")
+        log = list(read_log(model / "log.jsonl"))
+        if log:
+            text = (model / "log.jsonl").read_text(encoding="utf-8")
+            (folder / "log.jsonl").write_text(text, encoding="utf-8")
+            curve = plots.loss_curve([r["step"] for r in log], [r["loss"] for r in log])
+            plots.save(curve, folder / "loss.png")
+        files = ("config.yaml", "samples.npz", "metrics.json", "log.jsonl")
+        manifest = {
+            "name": self.config.name,
+            "seed": self.config.seed,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "components": identity.components_used(self.selection),
+            "versions": identity.software(),
+            "threads": torch.get_num_threads(),
+            "git": identity.git_commit(Path.cwd()),
+            "model": os.path.relpath(model, folder),
+            "checkpoint": self.model().step,
+            "checksums": {
+                name: identity.file_checksum(folder / name) for name in files if (folder / name).is_file()
+            },
+            "compatibility": [attrs.asdict(finding) for finding in self.findings],
+            "command": f"diffkit run {folder}",
+            "timing": {stage: round(seconds, 2) for stage, seconds in self._timing.items()},
+        }
+        storage.write_json(folder / "manifest.json", manifest)
+        return folder / "manifest.json"
+
+    def report(self) -> Path:
+        """Builds the run's page from what is in its folder."""
+        return report.build(self.folder)
+
+    def save(self, path: str | Path) -> Path:
+        """Copies the trained model, whole, to any path; `diffkit.load(path)` has it back."""
+        return checkpoint.copy(self._saved or self.model_folder, path)
+
+    def _train(self, folder: Path, fresh: bool) -> None:
+        done, total = _progress_of(folder)
+        if done and done == total and not fresh:
+            self._say(f"model: found {folder}, trained for {total:,} steps; reusing it (--fresh trains anew)")
+            return
+        found = f"going on with {folder} from step {done:,}" if done and not fresh else f"training {folder}"
+        self._say(f"model: {found}")
+        config = self.config
+        job = training.TrainingJob(
+            dataset=config.dataset,
+            network=config.network,
+            sde=config.sde,
+            objective=config.objective,
+            config=config.training,
+            seed=config.seed,
+            folder=folder,
+        )
+        trainer = training.Trainer(job, resume=not fresh)
+        quiet = self._quiet or not _is_main()
+        with (
+            Watch("training", trainer.total, "steps", quiet=quiet) as watch,
+            Journal(folder, enabled=_is_main()) as log,
+        ):
+            for step in trainer.steps():
+                log.write(
+                    step.step,
+                    loss=step.loss,
+                    learning_rate=step.learning_rate,
+                    gradient_norm=step.gradient_norm,
+                    seconds=round(watch.seconds, 3),
+                    **step.logs,
+                )
+                watch.at(step.step, f"loss {step.loss:.4f}")
+                hooks.broadcast("diffkit_train_step", event=step)
+
+    def _measured(self, model: TrainedModel) -> Iterator[Batch]:
+        """The samples that figures rest on, chunk by chunk, so that memory stays flat."""
+        total = self.config.evaluation.count
+        world, _ = processes()
+        size = self.config.sampling.batch_size * world
+        with Watch("sampling", total, "samples", quiet=self._quiet or not _is_main()) as watch:
+            for first in range(0, total, size):
+                result = self.sample(min(size, total - first), first=first, model=model)
+                yield from measuring.sample_batches(
+                    self.config.dataset, result.x, label=result.label, first=first
+                )
+                watch.at(min(first + size, total))
+
+    def _say(self, text: str) -> None:
+        if not self._quiet and _is_main():
+            print(text, file=sys.stderr, flush=True)
+
+
+def _asking(conditioners: Sequence[Conditioner], label: int) -> list[Conditioner]:
+    """The conditioners, those with a label now asking for this one; class guidance if none has."""
+    asking = [
+        attrs.evolve(each, label=label) if "label" in attrs.fields_dict(type(each)) else each
+        for each in conditioners
+    ]
+    if asking == list(conditioners):
+        asking.append(registry.create("conditioner", "class-guidance", label=label))
+    return asking
+
+
+def _progress_of(folder: Path) -> tuple[int, int | None]:
+    """Steps done and steps in all, of the training in a folder; (0, None) where there is none."""
+    steps = storage.snapshot_steps(folder)
+    if not steps or not (folder / checkpoint.DESCRIPTION).is_file():
+        return 0, None
+    return steps[-1], checkpoint.read_description(folder)["steps"]
+
+
+def _has_model(folder: Path) -> bool:
+    """Whether a folder is a model, or a run whose model still stands where it was."""
+    try:
+        return (checkpoint.model_folder(folder) / checkpoint.DESCRIPTION).is_file()
+    except CheckpointError:
+        if (folder / "config.yaml").is_file():
+            return False
+        raise
+
+
+def _mapping_of(model: Path) -> dict[str, Any]:
+    """A configuration for a saved model, from its description."""
+    described = checkpoint.read_description(model)
+    keys = ("seed", "dataset", "network", "sde", "objective", "training")
+    return {"name": model.resolve().name, **{key: described[key] for key in keys}}
+
+
+def _writable(folder: Path) -> None:
+    """Makes the folder and sees that files can be made in it, before anything costs time."""
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be written to ({error.strerror or error})",
+            "a folder where models and runs can be kept",
+            "Choose another one with --runs, or mend its permissions",
+        ) from error
+
+
+def _is_main() -> bool:
+    return processes()[1] == 0

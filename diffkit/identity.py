@@ -1,0 +1,113 @@
+"""What tells one model from another and one run from another: names, keys, versions, checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import diffkit
+from diffkit import registry
+from diffkit.component import Component
+from diffkit.config import ExperimentConfig, to_mapping
+from diffkit.selection import Selection, nested
+
+__all__ = ["components_used", "file_checksum", "model_name", "run_name", "software"]
+
+_NOT_TRAINING = ("save_every", "keep_last")
+_TRAINS = ("dataset", "network", "sde", "objective", "seed")
+
+
+def model_name(config: ExperimentConfig) -> str:
+    """A name that tells the model's make, and a key of all that determines its training.
+
+    That is: data (configuration and fingerprint), network, process, objective, training, seed, and the
+    version of every distribution that supplies one of them. Reads the training split.
+    """
+    written = to_mapping(config)
+    training = {key: value for key, value in written["training"].items() if key not in _NOT_TRAINING}
+    determined = {key: written[key] for key in _TRAINS} | {"training": training}
+    determined["fingerprint"] = config.dataset.fingerprint()
+    parts = (config.dataset, config.network, config.sde, config.objective)
+    determined["suppliers"] = sorted(
+        {f"{info['distribution']} {info['version']}" for info in _origins(parts)}
+    )
+    name = registry.current().name
+    schedule = [name(inner) for kind, inner in nested(config.sde) if kind == "schedule"]
+    words = [config.name, name(config.sde), *schedule, name(config.network), name(config.objective)]
+    return "-".join([_plain(word) for word in words] + [_key(determined)])
+
+
+def run_name(config: ExperimentConfig) -> str:
+    """The experiment's name and a key of the whole resolved configuration."""
+    return f"{config.name}-{_key(to_mapping(config))}"
+
+
+def components_used(selection: Selection) -> list[dict[str, str]]:
+    """Every component of a selection, nested ones too, with its distribution and version."""
+    found = list(_origins(component for _, component in selection.components))
+    return [dict(pairs) for pairs in dict.fromkeys(tuple(each.items()) for each in found)]
+
+
+def software() -> dict[str, str]:
+    """Versions of Python, of diffkit and of the libraries that results depend on."""
+    libraries = ("torchvision", "accelerate", "numpy", "scipy", "safetensors")
+    found = {
+        "python": platform.python_version(),
+        "diffkit": diffkit.__version__,
+        "torch": str(torch.__version__),  # with its build, which the metadata leave out
+    }
+    for library in libraries:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    found["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return found
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit checked out around `folder`, with `+` where files differ from it; None outside git."""
+    call = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        answer = subprocess.run(call, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _origins(components: Any) -> Iterator[dict[str, str]]:
+    for component in components:
+        if not isinstance(component, Component):
+            continue
+        for each in (component, *(inner for _, inner in nested(component))):
+            info = registry.origin(each)
+            yield {
+                "kind": info.kind,
+                "name": info.name,
+                "distribution": info.distribution,
+                "version": info.version,
+            }
+
+
+def _key(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _plain(word: str) -> str:
+    """A word fit for a file name."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in word).strip("-")

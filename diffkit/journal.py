@@ -1,0 +1,58 @@
+"""The training log: one JSON line a step, beside the model, cut back to where a resumed training goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+__all__ = ["Journal", "read_log"]
+
+
+class Journal:
+    """Appends lines to `<folder>/log.jsonl`; lines of steps that are about to be repeated are dropped."""
+
+    def __init__(self, folder: Path, *, enabled: bool = True) -> None:
+        self._path, self._enabled = folder / "log.jsonl", enabled
+        self._last: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._last is not None:
+            self._file.close()
+
+    def write(self, step: int, **figures: float) -> None:
+        """The figures of one step; steps come in order."""
+        if not self._enabled:
+            return
+        if self._last is None:
+            self._open(step)
+        self._last = step
+        self._file.write(json.dumps({"step": step, **figures}) + "\n")
+
+    def _open(self, step: int) -> None:
+        kept = [record for record in read_log(self._path) if record["step"] < step]
+        lines = "".join(json.dumps(record) + "\n" for record in kept)
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(lines, encoding="utf-8")
+        temporary.replace(self._path)
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a log; a last one cut off by a kill is passed over."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            yield record

@@ -1,0 +1,283 @@
+"""Pictures of samples, processes and figures of merit, each a matplotlib `Figure` of its own.
+
+Nothing here touches pyplot or any other global state, so the functions serve scripts, threads and
+notebooks alike (a figure that ends a cell shows itself). Arrays may be numpy's or torch's, on any
+device. Colours are those of Okabe and Ito (2008), told apart by colour-blind readers too.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.ndimage import median_filter
+
+from diffkit.errors import DataError
+from diffkit.interfaces.sde import GaussianSDE
+from diffkit.mosaic import DPI, INK, SMALL, Array, array, mosaic, tiles
+
+__all__ = [
+    "before_after",
+    "comparison",
+    "film_strip",
+    "lines",
+    "loss_curve",
+    "save",
+    "scatter",
+    "schedules",
+    "sheet",
+]
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+_FAINT = "#8c8c8c"
+_NORMAL = 9.5  # points
+_DASHES = ("-", "--", ":", "-.")
+
+
+class _Picture(Figure):
+    """A figure that a notebook shows without pyplot's backend being set up."""
+
+    def _repr_png_(self) -> bytes:
+        return _png(self)
+
+
+def sheet(
+    pictures: Array,
+    labels: Sequence[int] | Array | None = None,
+    columns: int | None = None,
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """Pictures in a grid, enlarged by a whole factor so that every pixel stays a crisp square.
+
+    Args:
+        pictures: (N, 1 or 3, H, W) in [0, 1]; what lies outside is clipped, NaN shows as magenta.
+        labels: (N,) classes, written above the pictures; -1 = none.
+        columns: of the grid; by default as square as it gets.
+        names: of the classes; by default their numbers.
+    """
+    squares = tiles(pictures)
+    columns = columns or max(1, math.ceil(math.sqrt(len(squares))))
+    captions = [] if labels is None else [_class_name(int(label), names) for label in array(labels)]
+    if captions and len(captions) != len(squares):
+        raise DataError(
+            f"{len(captions)} labels came with {len(squares)} pictures", "Expected one label a picture"
+        )
+    return mosaic(_Picture, squares, columns, captions)
+
+
+def film_strip(frames: Array, captions: Sequence[str]) -> Figure:
+    """Pictures along time: a row a sample, a column a time.
+
+    Args:
+        frames: (T, B, 1 or 3, H, W) in [0, 1].
+        captions: T of them, written above the columns.
+    """
+    film = array(frames)
+    if film.ndim != 5 or len(film) != len(captions):
+        raise DataError(
+            f"frames of shape {film.shape} came with {len(captions)} captions",
+            "Expected frames (T, B, 1 or 3, H, W) and T captions",
+        )
+    by_sample = np.swapaxes(film, 0, 1)
+    return mosaic(_Picture, tiles(by_sample.reshape(-1, *film.shape[2:])), len(film), captions)
+
+
+def before_after(original: Array, incomplete: Array, completed: Array) -> Figure:
+    """What was there, what a model was given and what it made of it, side by side, a row an image.
+
+    Args:
+        original, incomplete, completed: (B, 1 or 3, H, W) in [0, 1].
+    """
+    kinds = [array(pictures) for pictures in (original, incomplete, completed)]
+    return film_strip(np.stack(kinds), ("original", "incomplete", "completed"))
+
+
+def loss_curve(steps: Array, losses: Array, smoothed: Array | None = None) -> Figure:
+    """The training loss: every value faintly, and its running median.
+
+    The axis is logarithmic where all losses are positive. Values that are not finite are left out.
+
+    Args:
+        steps, losses: (N,).
+        smoothed: (N,), drawn in place of the running median over a fiftieth of the values.
+    """
+    x, y = array(steps), array(losses).astype(np.float64)
+    finite = np.isfinite(y)
+    x, y = x[finite], y[finite]
+    if smoothed is None:
+        trend, name = median_filter(y, size=max(1, len(y) // 50) | 1, mode="nearest"), "running median"
+    else:
+        trend, name = array(smoothed)[finite], "smoothed"
+    figure, (axes,) = _panels(1, width=7.2, height=3.4)
+    axes.plot(x, y, color=PALETTE[0], alpha=0.25, linewidth=0.8, label="each value")
+    axes.plot(x, trend, color=PALETTE[0], linewidth=1.8, label=name)
+    if len(y) and y.min() > 0:
+        axes.set_yscale("log")
+    _label(axes, "step", "loss")
+    axes.legend(frameon=False, fontsize=SMALL)
+    return figure
+
+
+def comparison(
+    values: Mapping[str, float], errors: Mapping[str, float | None] | None = None, title: str = ""
+) -> Figure:
+    """Values as horizontal bars: a model's FID beside the floor and noise, or several models' scores.
+
+    The axis is logarithmic where all values are positive and span more than a factor of ten.
+
+    Args:
+        values: by label, from top to bottom; values that are not finite get a label and no bar.
+        errors: standard errors, for the labels that have one.
+    """
+    errors = errors or {}
+    finite = [value for value in values.values() if math.isfinite(value)]
+    figure, (axes,) = _panels(1, width=7.2, height=0.9 + 0.42 * len(values))
+    for row, (label, value) in enumerate(values.items()):
+        error = errors.get(label)
+        text = f"{value:.4g}" + ("" if error is None else f" ± {error:.2g}")
+        width = value if math.isfinite(value) else 0.0
+        axes.barh(
+            row, width, color=PALETTE[row % len(PALETTE)], height=0.62, xerr=error, ecolor=INK, capsize=3
+        )
+        end = max(width + (error or 0.0), 0.0)
+        axes.annotate(
+            text,
+            (end, row),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=SMALL,
+            color=INK,
+        )
+    axes.set_yticks(range(len(values)), list(values))
+    axes.invert_yaxis()
+    if finite and min(finite) > 0 and max(finite) > 10 * min(finite):
+        low, high = min(finite) / 2, max(finite)
+        axes.set_xscale("log")
+        axes.set_xlim(low, high * (high / low) ** 0.25)
+    axes.margins(x=0.25)
+    axes.grid(visible=False, axis="y")
+    _label(axes, title, "")
+    return figure
+
+
+def schedules(sdes: Mapping[str, GaussianSDE]) -> Figure:
+    """Signal rate alpha_t and noise rate sigma_t against t, side by side, a line a process.
+
+    The noise axis is logarithmic where a rate passes 2 (variance exploding).
+    """
+    figure, (signal, noise) = _panels(2, width=9.0, height=3.4)
+    largest = 0.0
+    for number, (name, sde) in enumerate(sdes.items()):
+        t = torch.linspace(sde.t_min, sde.t_max, 257, dtype=torch.float64)
+        alpha, sigma = array(sde.alpha(t)), array(sde.sigma(t))
+        largest = max(largest, float(sigma.max()))
+        colour, dashes = PALETTE[number % len(PALETTE)], _DASHES[number % len(_DASHES)]
+        signal.plot(t, alpha, color=colour, linestyle=dashes, label=name)
+        noise.plot(t, sigma, color=colour, linestyle=dashes)
+    if largest > 2.0:
+        noise.set_yscale("log")
+    signal.set_ylim(-0.03, 1.06)
+    _label(signal, "time t", r"signal rate $\alpha_t$")
+    _label(noise, "time t", r"noise rate $\sigma_t$")
+    signal.legend(frameon=False, fontsize=SMALL)
+    return figure
+
+
+def scatter(points: Array, reference: Array | None = None) -> Figure:
+    """Samples of the plane as dots, over those of a reference.
+
+    Args:
+        points, reference: (N, 2).
+    """
+    figure, (axes,) = _panels(1, width=4.6, height=4.4)
+    for cloud, colour, label in ((reference, _FAINT, "reference"), (points, PALETTE[0], "samples")):
+        if cloud is None:
+            continue
+        values = array(cloud)
+        if values.ndim != 2 or values.shape[1] != 2:
+            raise DataError(
+                f"points of shape {values.shape} cannot be drawn in the plane",
+                "Expected points of shape (N, 2)",
+            )
+        axes.scatter(values[:, 0], values[:, 1], s=6, color=colour, alpha=0.5, linewidths=0, label=label)
+    axes.set_aspect("equal", adjustable="datalim")
+    _label(axes, "", "")
+    if reference is not None:
+        axes.legend(frameon=False, fontsize=SMALL)
+    return figure
+
+
+def lines(signals: Array, columns: int | None = None) -> Figure:
+    """1-d signals, a small panel each with the same axes, a line a channel.
+
+    Args:
+        signals: (N, L) or (N, C, L).
+        columns: of the grid; by default as square as it gets.
+    """
+    values = array(signals)
+    if values.ndim not in (2, 3) or not len(values):
+        raise DataError(
+            f"signals of shape {values.shape} cannot be drawn",
+            "Expected signals of shape (N, L) or (N, C, L)",
+        )
+    values = values.reshape(len(values), -1, values.shape[-1])
+    columns = columns or math.ceil(math.sqrt(len(values)))
+    rows = -(-len(values) // columns)
+    figure = _Picture(figsize=(1.6 * columns, 1.0 * rows + 0.2), dpi=DPI, layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, signal in zip(panels, values, strict=False):
+        axes.axhline(0.0, color=_FAINT, linewidth=0.5)
+        for channel, colour in zip(signal, PALETTE * len(signal), strict=False):
+            axes.plot(channel, color=colour, linewidth=1.0)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes `figure` as a PNG, whole or not at all, and returns `path`."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_bytes(_png(figure))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=figure.dpi, pil_kwargs={"optimize": True})
+    return buffer.getvalue()
+
+
+def _class_name(label: int, names: Sequence[str] | None) -> str:
+    if label < 0:
+        return ""
+    return str(label) if names is None or label >= len(names) else names[label]
+
+
+def _panels(count: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    figure = _Picture(figsize=(width, height), dpi=DPI, layout="constrained")
+    panels = list(figure.subplots(1, count, squeeze=False).ravel())
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(_FAINT)
+        axes.tick_params(which="both", colors=INK, labelsize=SMALL, color=_FAINT)
+        axes.grid(visible=True, color="#e6e6e6", linewidth=0.7)
+        axes.set_axisbelow(True)
+    return figure, panels
+
+
+def _label(axes: Axes, horizontal: str, vertical: str) -> None:
+    axes.set_xlabel(horizontal, fontsize=_NORMAL, color=INK)
+    axes.set_ylabel(vertical, fontsize=_NORMAL, color=INK)

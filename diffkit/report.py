@@ -1,0 +1,242 @@
+"""The run's page: everything a run folder tells, in one HTML file that needs no network.
+
+Pictures are embedded as data URIs, the page's policy forbids it to load anything, and every string
+of the run is escaped. A piece that is missing or damaged is named on the page and hurts nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import attrs
+import jinja2
+
+from diffkit.errors import InputError
+from diffkit.run_folder import RunFolder
+
+__all__ = ["build"]
+
+_PICTURES = {
+    "samples.png": "Sheet of the generated samples.",
+    "forward.png": "Film strip of the forward process: each row turns an example into noise, left to right.",
+    "reverse.png": "Film strip of the reverse process: each row turns noise into a sample, left to right.",
+    "loss.png": "Training loss against the step: every value faintly, their running median as a line.",
+}
+_RECORDS = ("config.yaml", "manifest.json", "metrics.json", "log.jsonl", "samples.npz")
+_LABELS = {"samples": "samples", "floor": "real data (floor)", "noise": "pure noise"}
+
+
+def build(run_folder: Path) -> Path:
+    """Writes `report.html` into a run folder, whole or not at all, and returns its path.
+
+    Raises:
+        InputError: `run_folder` is not a folder, or holds nothing that a run leaves behind.
+    """
+    if not any((run_folder / name).is_file() for name in (*_RECORDS, *_PICTURES)):
+        raise InputError(
+            f"{run_folder} is not the folder of a run",
+            f"It would hold some of {', '.join(_RECORDS)}",
+            "Name a folder that `diffkit run` has written",
+        )
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("diffkit"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html").render(_contents(RunFolder(run_folder)))
+    path, unfinished = run_folder / "report.html", run_folder / f".report.html.{os.getpid()}"
+    try:
+        unfinished.write_text(page, encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def _contents(run: RunFolder) -> dict[str, Any]:
+    """Every name the template uses."""
+    config, manifest = run.mapping("config.yaml"), run.mapping("manifest.json")
+    log, shape = run.log(), run.sample_shape()
+    others = sorted(path.name for path in run.folder.glob("[!.]*.png") if path.name not in _PICTURES)
+    return {
+        "name": str(manifest.get("name") or config.get("name") or run.folder.name),
+        "summary": _summary(config, log, shape),
+        "facts": _facts(manifest, log, shape),
+        "pictures": {name: run.picture(name, alt) for name, alt in _PICTURES.items()},
+        "more": {
+            name: run.picture(name, f"Figure {name.removesuffix('.png')} of this run.") for name in others
+        },
+        "figures": [_figure(name, _mapping(entry)) for name, entry in run.mapping("metrics.json").items()],
+        "compatibility": _rows(
+            manifest.get("compatibility"), ("status", "subject", "object", "reason", "remedy")
+        ),
+        "components": _rows(manifest.get("components"), ("kind", "name", "distribution", "version")),
+        "software": _software(manifest),
+        "checksums": _mapping(manifest.get("checksums")),
+        "timing": {stage: _duration(time) for stage, time in _mapping(manifest.get("timing")).items()},
+        "command": str(manifest.get("command") or ""),
+        "config": run.text("config.yaml"),
+        "missing": run.missing,
+    }
+
+
+def _summary(config: dict[str, Any], log: Sequence[dict[str, Any]], shape: tuple[int, ...]) -> str:
+    """One sentence: what learnt what, and how samples were drawn; as much of it as is known."""
+    if not config:
+        return "What was run is not known: its configuration is missing."
+    sde, sampling = config.get("sde"), _mapping(config.get("sampling"))
+    schedule = config.get("schedule") or _mapping(sde).get("schedule")
+    learnt = f"A {_component(config.get('network'))} network learnt {_component(config.get('dataset'))}"
+    learnt += f" through the {_component(sde)} process"
+    if schedule:
+        learnt += f" with the {_component(schedule)} schedule"
+    if log and isinstance(log[-1].get("step"), int):
+        learnt += f" in {log[-1]['step']:,} steps"
+    if not shape:
+        return f"{learnt}."
+    drawn = (
+        f"{_component(sampling.get('sampler'))} drew {shape[0]:,} {'sample' if shape[0] == 1 else 'samples'}"
+    )
+    if isinstance(sampling.get("steps"), int):
+        drawn += f" in {sampling['steps']:,} steps"
+    return f"{learnt}; {drawn}."
+
+
+def _facts(manifest: dict[str, Any], log: Sequence[dict[str, Any]], shape: tuple[int, ...]) -> dict[str, str]:
+    losses = [record["loss"] for record in log if _number(record.get("loss"))]
+    facts = {
+        "Made": str(manifest.get("created", "")),
+        "Seed": str(manifest.get("seed", "")),
+        "Samples": " x ".join(map(str, shape)),
+        "Last loss": f"{median(losses[-max(1, len(losses) // 50) :]):.4g}" if losses else "",
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _software(manifest: dict[str, Any]) -> dict[str, Any]:
+    further = {key: manifest.get(key) for key in ("threads", "git", "model")}
+    return _mapping(manifest.get("versions")) | {key: value for key, value in further.items() if value}
+
+
+def _figure(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """A figure of merit as a row of the table and as bars."""
+    details = _mapping(entry.get("details"))
+    sources = {
+        "samples": entry,
+        "floor": _mapping(details.get("floor")),
+        "noise": _mapping(details.get("noise")),
+    }
+    readings = {
+        kind: _Reading(value=source["value"], error=source["error"] if _number(source.get("error")) else 0.0)
+        for kind, source in sources.items()
+        if _number(source.get("value"))
+    }
+    samples, floor = readings.get("samples"), readings.get("floor")
+    return {
+        "name": name,
+        "readings": readings,
+        "count": entry.get("count", ""),
+        "ratio": f"{samples.value / floor.value:.3g}" if samples and floor and floor.value > 0 else "",
+        "details": {key: details[key] for key in ("unit", "features", "reference") if details.get(key)},
+        "axis": _Axis.around(list(readings.values())),
+        "labels": _LABELS,
+    }
+
+
+@attrs.frozen(kw_only=True)
+class _Reading:
+    """A value and its standard error, 0 where there is none."""
+
+    value: float
+    error: float
+
+    def __str__(self) -> str:
+        """To the second digit of the error: 12.345 and 0.5 give "12.35 ± 0.50"."""
+        if self.error <= 0:
+            return f"{self.value:.4g}"
+        digits = max(0, 1 - math.floor(math.log10(self.error)))
+        return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
+
+
+@attrs.frozen(kw_only=True)
+class _Axis:
+    """The axis that a figure's bars share, from `low` to `high`, in decades if `logarithmic`."""
+
+    low: float
+    high: float
+    logarithmic: bool
+
+    @classmethod
+    def around(cls, readings: Sequence[_Reading]) -> _Axis:
+        """Logarithmic where all values are positive and span more than a factor of ten, else from zero."""
+        values = [_within(reading.value) for reading in readings]
+        ends = [_within(reading.value + sign * reading.error) for reading in readings for sign in (-1, 1)]
+        if values and min(values) > 0 and max(values) > 10 * min(values):
+            low, high = math.floor(math.log10(0.8 * min(values))), math.ceil(math.log10(max(ends)))
+            return cls(low=low, high=high, logarithmic=True)
+        return cls(
+            low=0.0 - _round_up(-min(0.0, *ends, 0.0)),
+            high=_round_up(max(0.0, *ends, 0.0)),
+            logarithmic=False,
+        )
+
+    def place(self, value: float) -> float:
+        """Where a value lies, in percent of the axis."""
+        value = _within(value)
+        if self.logarithmic:
+            value = math.log10(value) if value > 0 else self.low
+        return round(100.0 * min(1.0, max(0.0, (value - self.low) / ((self.high - self.low) or 1.0))), 2)
+
+    def span(self, start: float, end: float) -> str:
+        """CSS that lays a box from one value to another."""
+        left, right = sorted((self.place(start), self.place(end)))
+        return f"left: {left:g}%; width: {right - left:.4g}%"
+
+    @property
+    def ticks(self) -> list[float]:
+        if not self.logarithmic:
+            return sorted({self.low, 0.0, self.high})
+        low, high = int(self.low), int(self.high)
+        return [10.0**power for power in range(low, high + 1, max(1, (high - low) // 5))]
+
+
+def _within(value: float) -> float:
+    """Kept where sums, logarithms and powers of ten are finite, and not denormal."""
+    return 0.0 if abs(value) < 1e-300 else max(-1e300, min(1e300, value))
+
+
+def _round_up(value: float) -> float:
+    """The next number with one digit: 9.36 gives 10, 23 gives 30, 0 stays."""
+    unit = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
+    return math.ceil(value / unit) * unit
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return {str(key): entry for key, entry in value.items()} if isinstance(value, dict) else {}
+
+
+def _rows(value: Any, keys: Sequence[str]) -> list[dict[str, str]]:
+    """Records with these keys and no others, "" where one is missing."""
+    records = value if isinstance(value, list) else []
+    return [{key: str(_mapping(record).get(key) or "") for key in keys} for record in records]
+
+
+def _component(value: Any) -> str:
+    return str(value.get("name", "?")) if isinstance(value, dict) else str(value or "?")
+
+
+def _duration(value: Any) -> str:
+    if not _number(value):
+        return str(value)
+    return f"{value:.3g} s" if value < 120 else f"{value / 60:.3g} min"

@@ -1,0 +1,223 @@
+"""The laws of a process: marginals, transitions and coefficients belong to one another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffkit.interfaces.sde import SDE, GaussianSDE
+from diffkit.noise import Noise
+from diffkit.testing.exact import MixtureProblem
+from diffkit.testing.laws.base import NotApplicable, book_of, ensure, ensure_close
+from diffkit.testing.laws.slopes import ensure_slope, times_between
+from diffkit.tensors import expand
+
+__all__ = ["LAWS"]
+
+
+def _gaussian(sde: SDE) -> GaussianSDE:
+    if not isinstance(sde, GaussianSDE):
+        raise NotApplicable("its marginals are not Gaussian: it has no alpha and sigma")
+    return sde
+
+
+def _times(sde: SDE) -> Tensor:
+    return times_between(sde.t_min, sde.t_max)
+
+
+def range_of_times(sde: SDE) -> None:
+    """0 <= t_min < t_max <= 1, and sigma(t_min) > 0."""
+    ensure(0.0 <= sde.t_min < sde.t_max <= 1.0, f"t_min is {sde.t_min} and t_max is {sde.t_max}")
+    if isinstance(sde, GaussianSDE):
+        least = float(sde.sigma(torch.tensor(sde.t_min, dtype=torch.float64)))
+        ensure(least > 0.0, f"sigma(t_min) is {least}")
+
+
+def positive_rates(sde: SDE) -> None:
+    """alpha > 0 and sigma > 0, finite, sigma/alpha increasing; also where t is 1e-6."""
+    process = _gaussian(sde)
+    low = min(1e-6, process.t_min) if process.t_min > 0.0 else 0.0
+    t = torch.cat((torch.tensor([low], dtype=torch.float64), _times(process))).unique()
+    alpha, sigma = process.alpha(t), process.sigma(t)
+    for what, value in (("alpha", alpha), ("sigma", sigma)):
+        right = value.isfinite() & (value > 0.0)
+        ensure(right.all(), f"{what} is {value[~right][:1].tolist()} at t = {t[~right][:1].tolist()}")
+    ratio = sigma / alpha
+    falls = ratio.diff() <= 0.0
+    ensure(~falls.any(), f"sigma/alpha does not grow after t = {t[:-1][falls][:1].tolist()}")
+
+
+def log_snr(sde: SDE) -> None:
+    """lambda(t) = 2 log(alpha / sigma)."""
+    process = _gaussian(sde)
+    t = _times(process)
+    expected = 2.0 * torch.log(process.alpha(t) / process.sigma(t))
+    ensure_close(process.log_snr(t), expected, 1e-9 * (1.0 + expected.abs()), "lambda", t)
+
+
+def time_inverts(sde: SDE) -> None:
+    """time_of(lambda(t)) = t within 1e-8, and lambda comes back within 1e-8."""
+    process = _gaussian(sde)
+    t = _times(process)
+    value = process.log_snr(t)
+    back = process.time_of(value)
+    ensure_close(back, t, 1e-8, "time_of(lambda(t))", t)
+    inside = back.clamp(process.t_min, process.t_max)
+    ensure_close(process.log_snr(inside), value, 1e-8 * (1.0 + value.abs()), "lambda(time_of(lambda))", t)
+
+
+def moment_equations(sde: SDE) -> None:
+    """alpha' = f alpha, and (sigma^2)' = 2 f sigma^2 + g^2."""
+    process = _gaussian(sde)
+    t = _times(process)
+    f, g = process.drift_rate(t), process.diffusion(t)
+    ensure_slope(process.alpha, f * process.alpha(t), t, process.t_max, "f alpha")
+    loss, gain = 2.0 * f * process.sigma(t) ** 2, g**2
+    ensure_slope(
+        lambda u: process.sigma(u) ** 2,
+        loss + gain,
+        t,
+        process.t_max,
+        "2 f sigma^2 + g^2",
+        scale=1e-3 * gain,
+    )
+
+
+def derivatives(sde: SDE) -> None:
+    """alpha_dot = alpha', sigma_dot = sigma'."""
+    process = _gaussian(sde)
+    t = _times(process)
+    t = t[t > 1e-3]  # sigma' of VP diverges at 0, and a difference quotient with it
+    ensure_slope(process.alpha, process.alpha_dot(t), t, process.t_max, "alpha_dot")
+    ensure_slope(process.sigma, process.sigma_dot(t), t, process.t_max, "sigma_dot")
+
+
+def composition(sde: SDE) -> None:
+    """p(x_t | x_r) = int p(x_t | x_s) p(x_s | x_r) dx_s for r < s < t, and p(x_t | x_s) carries the marginal
+    at s into that at t: alpha_t = a alpha_s, sigma_t^2 = a^2 sigma_s^2 + sigma_{t|s}^2."""
+    process = _gaussian(sde)
+    shares = torch.tensor([0.0, 0.003, 0.1, 0.35, 0.8, 1.0], dtype=torch.float64)
+    times = process.t_min + shares * (process.t_max - process.t_min)
+    for i, r in enumerate(times):
+        for j in range(i + 1, len(times)):
+            t = times[j]
+            factor, deviation = process.transition(t, r)
+            at = f"from t = {float(r):.6g} to {float(t):.6g}"
+            alpha, sigma = process.alpha(t), process.sigma(t)
+            ensure_close(factor * process.alpha(r), alpha, 1e-10 * alpha, f"alpha carried {at}")
+            total = (factor * process.sigma(r)) ** 2 + deviation**2
+            ensure_close(total, sigma**2, 1e-9 * sigma**2, f"sigma^2 carried {at}")
+            for s in times[i + 1 : j]:
+                (later, added), (earlier, kept) = process.transition(t, s), process.transition(s, r)
+                ensure_close(later * earlier, factor, 1e-10 * factor, f"the factor by way of {float(s):.6g} {at}")
+                chained = (later * kept) ** 2 + added**2
+                ensure_close(
+                    chained, deviation**2, 1e-8 * deviation**2, f"the variance by way of {float(s):.6g} {at}"
+                )
+
+
+def perturbation(sde: SDE) -> None:
+    """perturb(x_0, t, eps) = alpha_t x_0 + sigma_t eps, for one time or one a sample."""
+    process = _gaussian(sde)
+    noise = Noise(seed=0, index=torch.arange(3))
+    x_0, eps = noise.normal((3, 2, 2), draw=0, dtype=torch.float64), noise.normal((3, 2, 2), draw=1, dtype=torch.float64)
+    middle = 0.5 * (process.t_min + process.t_max)
+    for t in (torch.tensor(middle, dtype=torch.float64), _times(process)[[1, 40, -1]]):
+        expected = expand(process.alpha(t), x_0) * x_0 + expand(process.sigma(t), x_0) * eps
+        ensure_close(process.perturb(x_0, t, eps), expected, 1e-12 * (1.0 + expected.abs()), "perturb")
+
+
+def fokker_planck(sde: SDE) -> None:
+    """dp/dt = -d(f x p)/dx + g^2/2 d^2p/dx^2, on the exact density of a mixture."""
+    process = _gaussian(sde)
+    problem = MixtureProblem(weights=[0.4, 0.6], means=[[-1.0], [0.5]], variances=[0.2, 0.4])
+    shares = torch.tensor([0.111, 0.3217, 0.5123, 0.7391, 0.9137], dtype=torch.float64)
+    for t in process.t_min + shares * (process.t_max - process.t_min):
+        reach = float(process.alpha(t) + process.sigma(t))
+        x = torch.linspace(-1.5 * reach, 1.5 * reach, 13, dtype=torch.float64)[:, None].requires_grad_(True)
+        density = problem.log_density(process, x, t).exp()
+        (slope,) = torch.autograd.grad(density.sum(), x, create_graph=True)
+        (curve,) = torch.autograd.grad(slope.sum(), x)
+        f, g = process.drift_rate(t), process.diffusion(t)
+        drift, spread = -f * (density + (x * slope)[:, 0]), 0.5 * g**2 * curve[:, 0]
+        size = float((f.abs() + g**2 / process.sigma(t) ** 2) * density.max()) + 1e-300
+        ensure_slope(
+            lambda u: torch.stack([problem.log_density(process, x.detach(), each).exp() for each in u])[
+                range(len(u)), range(len(u))
+            ],
+            (drift + spread).detach(),
+            t.expand(len(x)),
+            process.t_max,
+            "the Fokker-Planck right-hand side",
+            scale=torch.full((len(x),), size, dtype=torch.float64),
+        )
+
+
+def prior(sde: SDE) -> None:
+    """The prior is a pure function of its noise, keeps shape and dtype, and for a Gaussian process has
+    mean 0 and standard deviation sigma(t_max)."""
+    noise = Noise(seed=3, index=torch.arange(512))
+    x = sde.prior((512, 4, 8), noise, dtype=torch.float64)
+    ensure(x.shape == (512, 4, 8) and x.dtype == torch.float64, f"it is {x.dtype} of {tuple(x.shape)}")
+    ensure(x.isfinite().all(), "it is not finite")
+    again = sde.prior((512, 4, 8), noise, dtype=torch.float64)
+    ensure(torch.equal(x, again), "the same noise gave two different priors")
+    one = sde.prior((1, 4, 8), noise.take(torch.tensor([7])), dtype=torch.float64)
+    ensure(torch.equal(one[0], x[7]), "sample 7 alone differs from sample 7 of a batch")
+    if isinstance(sde, GaussianSDE):
+        sigma = float(sde.sigma(torch.tensor(sde.t_max, dtype=torch.float64)))
+        count = x.numel()
+        mean, deviation = float(x.mean()) / sigma, float(x.std()) / sigma
+        ensure(abs(mean) < 5.0 / count**0.5, f"its mean is {mean:.4g} sigma(t_max)")
+        ensure(abs(deviation - 1.0) < 5.0 / (2 * count) ** 0.5, f"its deviation is {deviation:.6g} sigma(t_max)")
+
+
+def precision(sde: SDE) -> None:
+    """alpha, sigma and lambda in float32 are those of float64 within 1e-6, for t down to 1e-6; f, g too."""
+    process = _gaussian(sde)
+    single = times_between(max(process.t_min, 1e-6), process.t_max).to(torch.float32)
+    single = torch.cat((torch.tensor([1e-6, 1e-5, 1e-4]), single[single <= process.t_max]))
+    double = single.to(torch.float64)
+    names = ("alpha", "sigma", "log_snr", "drift_rate", "diffusion")
+    functions = (process.alpha, process.sigma, process.log_snr, process.drift_rate, process.diffusion)
+    for what, function in zip(names, functions, strict=True):
+        exact = function(double)
+        size = exact.abs().clamp(min=1.0) if what == "log_snr" else exact.abs()
+        ensure_close(function(single), exact, 1e-6 * size, f"{what} in float32", single)
+
+
+def shapes(sde: SDE) -> None:
+    """Coefficients have the shape and dtype of t, 0-d or (B,); the drift those of x, and is f(t) x where
+    the process is Gaussian."""
+    middle = 0.5 * (sde.t_min + sde.t_max)
+    for dtype in (torch.float32, torch.float64):
+        for inner in ((2,), (1, 4, 4)):
+            x = Noise(seed=0, index=torch.arange(3)).normal((3, *inner), dtype=dtype)
+            for t in (torch.tensor(middle, dtype=dtype), torch.full((3,), middle, dtype=dtype)):
+                g, drift = sde.diffusion(t), sde.drift(x, t)
+                what = f"for {dtype} x of {tuple(x.shape)} and t of {tuple(t.shape)}"
+                ensure(g.shape == t.shape and g.dtype == dtype, f"g is {g.dtype} of {tuple(g.shape)} {what}")
+                ensure(
+                    drift.shape == x.shape and drift.dtype == dtype,
+                    f"the drift is {drift.dtype} of {tuple(drift.shape)} {what}",
+                )
+                if isinstance(sde, GaussianSDE):
+                    f = float(sde.drift_rate(torch.tensor(middle, dtype=torch.float64)))
+                    ensure_close(drift, f * x, 1e-5 * (1.0 + (f * x).abs().double()), "the drift")
+
+
+LAWS = book_of(
+    "sde",
+    range_of_times,
+    positive_rates,
+    log_snr,
+    time_inverts,
+    moment_equations,
+    derivatives,
+    composition,
+    perturbation,
+    fokker_planck,
+    prior,
+    precision,
+    shapes,
+)

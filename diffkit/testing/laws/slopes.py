@@ -1,0 +1,54 @@
+"""Numerical derivatives for functions that may have kinks, and the times at which laws are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffkit.testing.laws.base import ensure
+
+__all__ = ["ensure_slope", "times_between"]
+
+_STEP = 1e-5
+
+
+def times_between(low: float, high: float, count: int = 101) -> Tensor:
+    """Times from `low` to `high`, ends included: evenly spread, and crowded towards `low`."""
+    even = torch.linspace(low, high, count, dtype=torch.float64)
+    crowded = low + (high - low) * torch.logspace(-6, -2, 17, dtype=torch.float64)
+    return torch.cat((even, crowded)).unique()
+
+
+def ensure_slope(
+    function: Callable[[Tensor], Tensor],
+    rate: Tensor,
+    t: Tensor,
+    high: float,
+    what: str,
+    scale: Tensor | None = None,
+) -> None:
+    """`rate` is the derivative of `function` at the times t.
+
+    One-sided differences of second order, (-3 f(t) + 4 f(t + h) - f(t + 2h)) / 2h, on both sides: at a kink
+    the rate may be either, or between. Tolerance 1e-5 of the larger of |rate| and `scale`.
+    """
+    sides = []
+    for h in (_STEP, -_STEP):
+        inside = (t + 2 * h >= 0.0) & (t + 2 * h <= high)
+        slope = (-3.0 * function(t) + 4.0 * function(t + h) - function(t + 2 * h)) / (2.0 * h)
+        sides.append(torch.where(inside, slope, torch.nan))
+    left, right = (torch.where(side.isnan(), other, side) for side, other in (sides, sides[::-1]))
+    size = rate.abs() if scale is None else torch.maximum(rate.abs(), scale)
+    # The difference quotient itself is no better than the rounding of f over h.
+    slack = 1e-5 * size + 1e-14 * function(t).abs() / _STEP
+    low_end, high_end = torch.minimum(left, right) - slack, torch.maximum(left, right) + slack
+    wrong = ~((rate >= low_end) & (rate <= high_end))
+    if bool(wrong.any()):
+        place = int(wrong.to(torch.int64).argmax())
+        ensure(
+            False,
+            f"{what} at t = {float(t[place]):.9g} is {float(rate[place]):.9g}, and the difference quotient is "
+            f"{float(left[place]):.9g}",
+        )

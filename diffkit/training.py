@@ -1,0 +1,331 @@
+"""The only training loop, as a generator of steps.
+
+Step n is a pure function of the seed, n, and the state before it: its examples and their noise (see
+`batches`), and dropout (torch's generator, seeded by step and process, and left as found). So a
+training that stops and goes on from a checkpoint ends bit for bit where an undisturbed one does,
+and several processes share one global batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from diffkit import checkpoint, storage
+from diffkit.batch import Batch
+from diffkit.batches import Batches, hashed, take
+from diffkit.config import TrainingConfig
+from diffkit.description import claim, describe, read_description
+from diffkit.device import Arithmetic, autocast, best_device, choose_arithmetic
+from diffkit.errors import ConfigError, RunError
+from diffkit.interfaces.dataset import Dataset
+from diffkit.interfaces.model import Model
+from diffkit.interfaces.network import Network
+from diffkit.interfaces.objective import Objective, State
+from diffkit.interfaces.sde import SDE
+from diffkit.noise import Noise
+from diffkit.optimizer import average, learning_rate, moments, restore_moments
+from diffkit.statistics import DataStatistics
+
+__all__ = ["TrainStep", "Trainer", "TrainingJob", "total_steps", "train_steps"]
+
+DEFAULT_STEPS = 2000
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class TrainingJob:
+    """What is trained, how, and where it is kept.
+
+    Args:
+        dataset, network, sde, objective: the components; `resolved` sets their `auto` fields.
+        config: the section `training`.
+        seed: of initial weights, data order, noise and dropout.
+        folder: the model's folder, made if need be.
+    """
+
+    dataset: Dataset
+    network: Network
+    sde: SDE
+    objective: Objective
+    config: TrainingConfig
+    seed: int
+    folder: Path
+
+    def resolved(self) -> TrainingJob:
+        """This job with every `auto` field set from the training data, which is read."""
+        statistics = DataStatistics.of(self.dataset)
+        dataset = self.dataset.resolved(statistics)
+        if dataset != self.dataset:
+            statistics = DataStatistics.of(dataset)
+        return attrs.evolve(self, dataset=dataset, objective=self.objective.resolved(statistics))
+
+
+@attrs.frozen(kw_only=True)
+class TrainStep:
+    """What one optimiser step tells.
+
+    Args:
+        step: how many steps are done, 1 .. total.
+        total: how many there will be.
+        loss: mean over the global batch.
+        learning_rate: of this step.
+        gradient_norm: before clipping.
+        examples: how many were seen so far, repeats counted.
+        logs: the objective's further figures, of the main process.
+    """
+
+    step: int
+    total: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    examples: int
+    logs: Mapping[str, float]
+
+
+def train_steps(job: TrainingJob, *, resume: bool = True) -> Iterator[TrainStep]:
+    """Trains, one step at a time, saving as it goes; see `Trainer`."""
+    yield from Trainer(job, resume=resume).steps()
+
+
+def total_steps(config: TrainingConfig, examples: int) -> int:
+    """How many optimiser steps a training on that many examples takes."""
+    if config.epochs is not None:
+        return math.ceil(config.epochs * examples / config.batch_size)
+    return DEFAULT_STEPS if config.steps is None else config.steps
+
+
+class Trainer:
+    """A training under way: made (or continued from its folder), advanced, saved.
+
+    Args:
+        job: what to train.
+        resume: go on from the newest whole checkpoint in the job's folder; False starts afresh and
+            replaces what is there with the first new checkpoint.
+
+    Raises:
+        CheckpointError: the folder holds another training, or nothing whole.
+        ConfigError: settings that cannot be trained with.
+    """
+
+    def __init__(self, job: TrainingJob, *, resume: bool = True) -> None:
+        from accelerate import Accelerator
+
+        self._accelerator = Accelerator(mixed_precision="no", cpu=best_device().type == "cpu")
+        self.device = self._accelerator.device
+        self.job = job = job.resolved()
+        self._config = config = job.config
+        self._refuse_impossible()
+        self._batches = Batches(
+            job.dataset,
+            config,
+            seed=job.seed,
+            device=self.device,
+            rank=self._accelerator.process_index,
+            processes=self._accelerator.num_processes,
+        )
+        self.total = total_steps(config, len(self._batches))
+        self._owner = self._claim(resume)
+
+        spec = job.dataset.spec()
+        with _seeded(self.device, job.seed, "network"):
+            network = job.network.build(spec.shape, spec.classes if config.labels else None)
+        self._network = checkpoint.arrange(network, spec.shape).to(self.device).train()
+        self._average = None if config.ema is None else copy.deepcopy(self._network).requires_grad_(False)
+        self._module: nn.Module = self._accelerator.prepare_model(self._network)
+        self._optimizer = torch.optim.AdamW(
+            self._network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.step = 0
+        self._state: State = None
+        self._saved: int | None = None
+        self._afresh = not resume
+        snapshot = storage.newest_snapshot(job.folder, owner=self._owner) if resume else None
+        self.arithmetic = self._arithmetic(snapshot)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.arithmetic == "fp16")
+        if snapshot is not None:
+            self._restore(snapshot)
+
+    def steps(self) -> Iterator[TrainStep]:
+        """Advances to the end; a checkpoint is whole before its step is told."""
+        while self.step < self.total:
+            event = self._advance()
+            if self.step % self._config.save_every == 0 or self.step == self.total:
+                self.save()
+            yield event
+
+    def save(self) -> None:
+        """Writes a checkpoint of the present state, unless there is one."""
+        if self._accelerator.is_main_process and self._saved != self.step:
+            storage.write_snapshot(
+                self.job.folder, self._snapshot(), owner=self._owner, keep=self._kept_steps()
+            )
+        self._saved, self._afresh = self.step, False
+        self._accelerator.wait_for_everyone()
+
+    def model(self) -> Model:
+        """The model at this step, averaged weights where there are any, for a look between steps."""
+        network = copy.deepcopy(self._network if self._average is None else self._average)
+        return self.job.objective.model(network.eval().requires_grad_(False), self.job.sde)
+
+    def _refuse_impossible(self) -> None:
+        config, spec = self._config, self.job.dataset.spec()
+        if config.labels and spec.classes is None:
+            raise ConfigError(
+                "The key training.labels is true, and the data set has no labels",
+                "a data set with classes",
+                "Set training.labels to false, or choose labelled data",
+            )
+        parts = config.gradient_accumulation * self._accelerator.num_processes
+        if self.job.objective.stateful and parts > 1:
+            raise ConfigError(
+                "The objective keeps state between steps",
+                "one process and training.gradient_accumulation of 1",
+                "Run one process, set training.gradient_accumulation to 1, or choose another objective",
+            )
+        if parts > config.batch_size:
+            raise ConfigError(
+                f"The key training.batch_size is {config.batch_size}, to be split into {parts} parts",
+                "at least one example a part",
+                "Raise training.batch_size or lower training.gradient_accumulation",
+            )
+
+    def _claim(self, resume: bool) -> str:
+        """Makes the folder this training's own; returns the checksum of its description."""
+        job = self.job
+        described = describe(
+            dataset=job.dataset,
+            network=job.network,
+            sde=job.sde,
+            objective=job.objective,
+            training=job.config,
+            steps=self.total,
+            seed=job.seed,
+        )
+        claim(job.folder, described, resume=resume, write=self._accelerator.is_main_process)
+        self._accelerator.wait_for_everyone()
+        return str(read_description(job.folder)["checksum"])
+
+    def _arithmetic(self, snapshot: storage.Snapshot | None) -> Arithmetic:
+        """As the checkpoint says, as the configuration says, or as a short trial finds."""
+        from accelerate.utils import broadcast_object_list
+
+        if snapshot is not None:
+            recorded: Arithmetic = snapshot.scalars["precision"]
+            return recorded
+        if self._config.precision != "auto":
+            return self._config.precision
+        batch, noise = self._batches.at(0)
+
+        def work(arithmetic: Arithmetic) -> None:
+            with autocast(arithmetic, self.device):
+                loss, _, _ = self.job.objective.loss(self._network, self.job.sde, batch, noise, None)
+            torch.autograd.backward(loss.mean())
+
+        with _seeded(self.device, self.job.seed, "trial"):
+            decision = [choose_arithmetic(self.device, work)]
+        self._optimizer.zero_grad(set_to_none=True)
+        chosen: Arithmetic = broadcast_object_list(decision)[0]
+        return chosen
+
+    def _advance(self) -> TrainStep:
+        rate = learning_rate(self._config, self.step, self.total)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        with _seeded(self.device, self.job.seed, self.step, self._accelerator.process_index):
+            loss, logs = self._gradients(*self._batches.at(self.step))
+        self._scaler.unscale_(self._optimizer)
+        limit = math.inf if self._config.gradient_clip is None else self._config.gradient_clip
+        norm = float(nn.utils.clip_grad_norm_(self._network.parameters(), limit))
+        self._refuse_non_finite(loss, norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._average is not None and self._config.ema is not None:
+            average(self._average, self._network, min(self._config.ema, (1 + self.step) / (10 + self.step)))
+        self.step += 1
+        return TrainStep(
+            step=self.step,
+            total=self.total,
+            loss=loss,
+            learning_rate=rate,
+            gradient_norm=norm,
+            examples=self.step * self._config.batch_size,
+            logs=logs,
+        )
+
+    def _gradients(self, batch: Batch, noise: Noise) -> tuple[float, dict[str, float]]:
+        """Adds up the gradients of this process's share, part by part; the global mean loss."""
+        objective, sde = self.job.objective, self.job.sde
+        # Gradients are averaged over processes, whose shares may differ by one example.
+        weight = self._accelerator.num_processes / self._config.batch_size
+        parts = torch.arange(len(batch.x), device=self.device).tensor_split(
+            self._config.gradient_accumulation
+        )
+        total = torch.zeros((), device=self.device, dtype=torch.float64)
+        logs: dict[str, float] = {}
+        for number, rows in enumerate(parts, start=1):
+            alone = self._accelerator.no_sync(self._module) if number < len(parts) else None
+            with alone or contextlib.nullcontext():
+                with autocast(self.arithmetic, self.device):
+                    loss, self._state, logs = objective.loss(
+                        self._module, sde, take(batch, rows), noise.take(rows), self._state
+                    )
+                torch.autograd.backward(self._scaler.scale(weight * loss.sum()))
+            total += loss.detach().sum()
+        return float(self._accelerator.reduce(total, reduction="sum")) / self._config.batch_size, logs
+
+    def _refuse_non_finite(self, loss: float, norm: float) -> None:
+        # In fp16 the scaler skips a step whose gradient overflows and lowers its scale.
+        if math.isfinite(loss) and (math.isfinite(norm) or self._scaler.is_enabled()):
+            return
+        raise RunError(
+            f"Step {self.step + 1} has the loss {loss} and the gradient norm {norm}; the step was not made",
+            "finite numbers",
+            "Lower training.learning_rate, set training.gradient_clip, or use training.precision: fp32",
+        )
+
+    def _snapshot(self) -> storage.Snapshot:
+        parts: dict[str, Mapping[str, Tensor]] = {"weights": self._network.state_dict()}
+        if self._average is not None:
+            parts["ema"] = self._average.state_dict()
+        parts["optimizer"] = moments(self._optimizer)
+        if self._state is not None:
+            parts["objective"] = self._state
+        scalars = {"precision": self.arithmetic, "scaler": self._scaler.state_dict()}
+        return storage.Snapshot(step=self.step, parts=parts, scalars=scalars)
+
+    def _restore(self, snapshot: storage.Snapshot) -> None:
+        self._network.load_state_dict(dict(snapshot.parts["weights"]))
+        if self._average is not None:
+            self._average.load_state_dict(dict(snapshot.parts["ema"]))
+        restore_moments(self._optimizer, snapshot.parts["optimizer"])
+        self._state = snapshot.parts.get("objective")
+        self._scaler.load_state_dict(snapshot.scalars["scaler"])
+        self.step = self._saved = snapshot.step
+
+    def _kept_steps(self) -> set[int]:
+        """The checkpoints that stay beside the one being written."""
+        if self._afresh:
+            return set()
+        # Steps ahead of this one are damaged ones that were stepped back over.
+        earlier = [step for step in storage.snapshot_steps(self.job.folder) if step < self.step]
+        kept = set(earlier[len(earlier) - self._config.keep_last + 1 :])
+        best = checkpoint.best_step(self.job.folder)
+        return kept if best is None else kept | {best}
+
+
+@contextlib.contextmanager
+def _seeded(device: torch.device, *parts: int | str) -> Iterator[None]:
+    """Seeds torch's global generators for a while, and leaves them as they were found."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(hashed(*parts))
+        yield

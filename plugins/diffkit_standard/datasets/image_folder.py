@@ -1,0 +1,130 @@
+"""Pictures in a folder, with sub-folders as classes where there are any."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, final
+
+import attrs
+import torch
+from attrs.validators import (
+    and_,
+    deep_iterable,
+    ge,
+    gt,
+    in_,
+    instance_of,
+    le,
+    lt,
+    max_len,
+    min_len,
+    optional,
+    or_,
+)
+
+from diffkit.component import parameter
+from diffkit.errors import DataError
+from diffkit.interfaces.dataset import Dataset, DataSpec, Examples, SplitName
+from diffkit_standard.datasets._folder import Decoding, list_split, read_images
+from diffkit_standard.datasets._images import header
+
+__all__ = ["ImageFolder"]
+
+_SIDE = and_(instance_of(int), ge(1))
+_SIDES: Any = and_(min_len(2), max_len(2), deep_iterable(_SIDE))
+
+
+@final
+@attrs.frozen(kw_only=True)
+class ImageFolder(Dataset):
+    """Every image below a folder, decoded once into uint8 (N, C, H, W), 256 levels, grey or RGB.
+
+    Order: sorted relative paths. Splits: the sub-folders `train` and `test` where both exist, else
+    an image is for testing if its relative path hashes below `test_share`, so that adding images
+    moves none to the other side. Palette and transparent (on white) files become RGB, 16-bit grey
+    is divided by 257, EXIF orientation is applied; `datasets/_images.py` has the whole table.
+    With `size` and `mode` set and `labels: false`, `spec` reads nothing; else the folders' names and
+    one header.
+
+    Raises:
+        DataError: no folder, no images, a file that cannot be read, mixed sizes without `size`,
+            mixed modes without `mode`, more pixels or memory than the limits allow.
+    """
+
+    path: str = parameter("the folder; relative to where the command is run")
+    size: int | tuple[int, int] | None = parameter(
+        "resize to this many pixels, a side or [height, width] (bicubic, antialiased); null = as they are",
+        None,
+        validator=optional(or_(_SIDE, _SIDES)),
+    )
+    mode: Literal["grey", "rgb"] | None = parameter(
+        "convert every image to this; null = as they are", None, validator=optional(in_(("grey", "rgb")))
+    )
+    crop: Literal["center", "none"] = parameter(
+        "what comes before resizing: a cut about the centre to the new proportions, or none (stretched)",
+        "center",
+        validator=in_(("center", "none")),
+    )
+    labels: bool | Literal["auto"] = parameter(
+        "sub-folders are classes; auto = if there are two or more and no image lies outside them",
+        "auto",
+        validator=in_((True, False, "auto")),
+    )
+    test_share: float = parameter(
+        "share of the images held out, where there are no folders `train` and `test`",
+        0.1,
+        validator=and_(ge(0.0), lt(1.0)),
+    )
+    # Above this number Pillow itself refuses or warns.
+    max_pixels: int = parameter(
+        "refuse larger files, which may be decompression bombs",
+        64_000_000,
+        validator=and_(ge(1), le(89_478_485)),
+    )
+    memory_limit_gib: float = parameter("refuse splits that take more memory, in GiB", 4.0, validator=gt(0.0))
+
+    def spec(self) -> DataSpec:
+        return self._spec
+
+    def load(self, split: SplitName) -> Examples:
+        listing = list_split(self._root, split, self.test_share, self.labels)
+        decoding = Decoding(
+            size=self._size,
+            mode=self.mode,
+            crop=self.crop,
+            max_pixels=self.max_pixels,
+            memory_limit_gib=self.memory_limit_gib,
+        )
+        raw = read_images(listing.files, decoding)
+        if tuple(raw.shape[1:]) != self.spec().shape:
+            raise DataError(
+                f"the {split} images in {self._root} have the shape {tuple(raw.shape[1:])}",
+                f"{self.spec().shape}, the shape of the training images",
+                "Set `size:` and `mode:` to bring them all to one shape",
+            )
+        label = torch.tensor(listing.labels, dtype=torch.int64) if listing.names else None
+        return Examples(raw=raw, label=label)
+
+    @cached_property
+    def _spec(self) -> DataSpec:
+        names: tuple[str, ...] = ()
+        mode, size = self.mode, self._size
+        if mode is None or size is None or self.labels is not False:
+            listing = list_split(self._root, "train", self.test_share, self.labels)
+            names = listing.names
+            if mode is None or size is None:
+                first = header(listing.files[0], self.max_pixels)
+                mode, size = mode or first.mode, size or (first.height, first.width)
+        shape = (1 if mode == "grey" else 3, *size)
+        return DataSpec(shape=shape, classes=len(names) or None, names=names, levels=256)
+
+    @property
+    def _root(self) -> Path:
+        return Path(self.path).expanduser()
+
+    @property
+    def _size(self) -> tuple[int, int] | None:
+        if isinstance(self.size, int):
+            return self.size, self.size
+        return None if self.size is None else (self.size[0], self.size[1])

@@ -1,0 +1,248 @@
+"""The experiment from configuration to report, on the embedded digits at a small setting."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import diffkit
+from diffkit import hooks
+from diffkit.errors import CheckpointError, ConfigError, IncompatibleError, RunError
+from diffkit.identity import file_checksum
+from diffkit.journal import Journal, read_log
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "dataset": "digits",
+    "network": {"name": "unet", "channels": 8, "multipliers": [1, 1], "heads": 2},
+    "schedule": "cosine",
+    "training": {
+        "steps": 12,
+        "batch_size": 16,
+        "labels": True,
+        "save_every": 6,
+        "precision": "fp32",
+        "ema": 0.9,
+    },
+    "sampling": {
+        "steps": 4,
+        "count": 6,
+        "conditioners": [{"name": "class-guidance", "label": "each", "scale": 2.0}],
+    },
+    "evaluation": {"metrics": ["fid", "inception-score"], "count": 40},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def experiment(runs: Path) -> diffkit.Experiment:
+    made = diffkit.Experiment.from_dict(SMALL, runs=runs, quiet=True)
+    made.run()
+    return made
+
+
+def changed(**sections: Any) -> dict[str, Any]:
+    return {**SMALL, **sections}
+
+
+def test_a_run_leaves_every_piece_and_the_manifest_tells_them(experiment: diffkit.Experiment) -> None:
+    folder = experiment.folder
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in ("config.yaml", "samples.npz", "metrics.json", "log.jsonl"):
+        assert manifest["checksums"][name] == file_checksum(folder / name)
+    for name in ("samples.png", "forward.png", "reverse.png", "loss.png", "report.html"):
+        assert (folder / name).stat().st_size > 1000, name
+    kinds = {part["kind"] for part in manifest["components"]}
+    assert {"dataset", "network", "sde", "schedule", "objective", "sampler", "metric", "features"} <= kinds
+    assert all(part["version"] for part in manifest["components"])
+    assert manifest["versions"]["torch"] == torch.__version__
+    assert (folder / manifest["model"]).resolve() == experiment.model_folder.resolve()
+    assert manifest["threads"] == torch.get_num_threads()
+
+
+def test_samples_on_disk_have_the_stated_form(experiment: diffkit.Experiment) -> None:
+    with np.load(experiment.folder / "samples.npz", allow_pickle=False) as saved:
+        assert saved["x"].dtype == np.float32
+        assert saved["x"].shape == (6, 1, 8, 8)
+        assert saved["label"].tolist() == [0, 1, 2, 3, 4, 5]
+        assert saved["index"].tolist() == list(range(6))
+
+
+def test_figures_stand_beside_their_floor_and_noise(experiment: diffkit.Experiment) -> None:
+    figures = json.loads((experiment.folder / "metrics.json").read_text())
+    fid = figures["fid"]
+    assert fid["count"] == fid["details"]["floor"]["count"] == fid["details"]["noise"]["count"] == 40
+    assert 0.0 <= fid["details"]["floor"]["value"] < fid["details"]["noise"]["value"]
+    assert fid["details"]["floor"]["value"] < fid["value"]  # a barely trained model is no real data
+
+
+def test_the_same_experiment_finds_its_model_and_makes_the_same_samples(
+    experiment: diffkit.Experiment, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (experiment.folder / "samples.npz").read_bytes()
+    weights = sorted(experiment.model_folder.rglob("*.safetensors"))
+    times = [path.stat().st_mtime_ns for path in weights]
+    again = diffkit.Experiment.from_file(experiment.folder)
+    assert again.folder == experiment.folder
+    again.train()
+    again.draw()
+    assert "found" in capsys.readouterr().err
+    assert [path.stat().st_mtime_ns for path in weights] == times
+    assert (experiment.folder / "samples.npz").read_bytes() == before
+
+
+def test_only_what_determines_training_is_in_a_models_key(experiment: diffkit.Experiment, runs: Path) -> None:
+    def folder(**sections: Any) -> Path:
+        return diffkit.Experiment.from_dict(changed(**sections), runs=runs).model_folder
+
+    home = experiment.model_folder
+    assert folder(sampling={"steps": 9}) == home
+    assert folder(evaluation={"count": 50}) == home
+    assert folder(training={**SMALL["training"], "save_every": 3}) == home
+    assert folder(seed=1) != home
+    assert folder(schedule="linear") != home
+    assert folder(training={**SMALL["training"], "learning_rate": 2e-3}) != home
+    assert "vp-cosine-unet-noise" in home.name
+
+
+def test_sampling_alone_changes_the_run_not_the_model(experiment: diffkit.Experiment, runs: Path) -> None:
+    other = diffkit.Experiment.from_dict(changed(sampling={"steps": 9}), runs=runs)
+    assert other.folder != experiment.folder
+
+
+def test_a_label_replaces_the_configured_one(experiment: diffkit.Experiment) -> None:
+    assert experiment.sample(3, label=7).label.tolist() == [7, 7, 7]
+    plain = experiment.sample(3, label=7, conditioners=[])
+    assert plain.label.tolist() == [7, 7, 7]
+
+
+def test_another_sampler_brings_its_own_steps(experiment: diffkit.Experiment) -> None:
+    result = experiment.sample(2, sampler={"name": "ddim"}, conditioners=[])
+    assert result.nfe == diffkit.create("sampler", "ddim").default_steps
+
+
+def test_sample_and_plot_saves_its_figure(experiment: diffkit.Experiment, tmp_path: Path) -> None:
+    figure = experiment.sample_and_plot(4, label=3, sampler="ddim", steps=3, path=tmp_path / "threes.png")
+    assert figure.axes
+    assert (tmp_path / "threes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_saved_model_loads_and_samples_alike(experiment: diffkit.Experiment, tmp_path: Path) -> None:
+    saved = experiment.save(tmp_path / "elsewhere" / "model")
+    guidance = {"name": "class-guidance", "label": "each", "scale": 2.0}
+    result = diffkit.sample(
+        diffkit.load(saved), shape=(6, 1, 8, 8), steps=4, conditioners=[guidance], batch_size=64
+    )
+    assert torch.equal(result.x, experiment.sample().x)
+    by_path = diffkit.Experiment.from_file(saved, runs=tmp_path)
+    assert torch.equal(by_path.sample(6, steps=4, conditioners=[guidance]).x, result.x)
+
+
+def test_a_model_is_not_sampled_with_another_process(experiment: diffkit.Experiment) -> None:
+    with pytest.raises(IncompatibleError, match="one process in training and in sampling"):
+        diffkit.sample(experiment.model(), sde="vp", shape=(1, 1, 8, 8))
+
+
+def test_guidance_needs_a_model_trained_on_labels() -> None:
+    with pytest.raises(IncompatibleError, match=r"training\.labels"):
+        diffkit.Experiment.from_dict(changed(training={"steps": 1}))
+
+
+def test_an_interrupted_training_goes_on(experiment: diffkit.Experiment, tmp_path: Path) -> None:
+    class Stopper:
+        @hooks.implementation
+        def diffkit_train_step(self, event: Any) -> None:
+            if event.step == 9:
+                raise KeyboardInterrupt
+
+    partial = diffkit.Experiment.from_dict(SMALL, runs=tmp_path, quiet=True)
+    plugin = Stopper()
+    hooks.installed().register(plugin, "stopper")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            partial.train()
+    finally:
+        hooks.installed().manager.unregister(plugin)
+    model = diffkit.Experiment.from_dict(SMALL, runs=tmp_path, quiet=True).train()
+    whole, resumed = experiment.model(), model
+    assert resumed.step == 12
+    x = torch.zeros(2, 1, 8, 8)
+    t = torch.tensor(0.5, dtype=torch.float64)
+    assert torch.equal(whole.denoise(x, t), resumed.denoise(x, t))
+    steps = [record["step"] for record in read_log(partial.model_folder / "log.jsonl")]
+    assert steps == list(range(1, 13))
+
+
+def test_a_model_in_training_is_not_trained_twice(experiment: diffkit.Experiment, runs: Path) -> None:
+    from filelock import FileLock
+
+    other = diffkit.Experiment.from_dict(changed(seed=5), runs=runs, quiet=True)
+    home = other.model_folder
+    with FileLock(home.parent / f".{home.name}.lock"), pytest.raises(RunError, match="Another process"):
+        other.train()
+
+
+def test_sampling_before_training_says_what_to_do(tmp_path: Path) -> None:
+    untrained = diffkit.Experiment.from_dict(SMALL, runs=tmp_path)
+    with pytest.raises(CheckpointError):
+        untrained.sample(1)
+
+
+def test_a_runs_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file, not a folder")
+    with pytest.raises(ConfigError, match="--runs"):
+        diffkit.Experiment.from_dict(SMALL, runs=tmp_path / "runs", quiet=True).run()
+
+
+def test_a_hook_sees_every_step_and_the_end(experiment: diffkit.Experiment) -> None:
+    seen: list[str] = []
+
+    class Listener:
+        @hooks.implementation
+        def diffkit_sample_step(self, event: Any) -> None:
+            seen.append("sample")
+
+        @hooks.implementation
+        def diffkit_run_end(self, run: Any) -> None:
+            seen.append(f"end {run.run.name}")
+
+    plugin = Listener()
+    hooks.installed().register(plugin, "listener")
+    try:
+        experiment.run()
+    finally:
+        hooks.installed().manager.unregister(plugin)
+    assert seen.count("sample") == 5 + 5  # the sheet, and one chunk of the evaluation: a start and four moves
+    assert seen[-1] == f"end {experiment.folder.name}"
+
+
+def test_the_global_random_state_stays(experiment: diffkit.Experiment, tmp_path: Path) -> None:
+    before = torch.random.get_rng_state()
+    diffkit.Experiment.from_dict(SMALL, runs=tmp_path, quiet=True).train()
+    experiment.sample(2)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_journal_drops_the_steps_that_are_repeated(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        for step in range(1, 6):
+            journal.write(step, loss=float(step))
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')  # killed while writing
+    with Journal(tmp_path) as journal:
+        journal.write(4, loss=40.0)
+    assert [(r["step"], r["loss"]) for r in read_log(tmp_path / "log.jsonl")] == [
+        (1, 1.0),
+        (2, 2.0),
+        (3, 3.0),
+        (4, 40.0),
+    ]
