@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffkit.checkpoint import load
     from diffkit.experiment import Experiment
+    from diffkit.fitting import fit_grid
     from diffkit.registry import components, create
     from diffkit.sampling import encode, sample, sample_steps
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "components", "create", "encode", "load", "sample", "sample_steps"]
+__all__ = ["Experiment", "components", "create", "encode", "fit_grid", "load", "sample", "sample_steps"]
 
 _HOMES = {
     "Experiment": "diffkit.experiment",
     "components": "diffkit.registry",
     "create": "diffkit.registry",
     "encode": "diffkit.sampling",
+    "fit_grid": "diffkit.fitting",
     "load": "diffkit.checkpoint",
     "sample": "diffkit.sampling",
     "sample_steps": "diffkit.sampling",

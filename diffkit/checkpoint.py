@@ -36,6 +36,7 @@ __all__ = [
     "arrange",
     "best_step",
     "copy",
+    "forget_best",
     "load",
     "mark_best",
     "model_folder",
@@ -129,6 +130,11 @@ def arrange(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
 def mark_best(path: Path, step: int) -> None:
     """Makes the checkpoint of `step` the one that `best` names, and that no later one displaces."""
     storage.write_json(path / _BEST, {"step": step})
+
+
+def forget_best(path: Path) -> None:
+    """Undoes `mark_best`."""
+    (path / _BEST).unlink(missing_ok=True)
 
 
 def best_step(path: Path) -> int | None:

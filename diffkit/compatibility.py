@@ -83,19 +83,12 @@ def matrix(row: str = "sde", column: str = "sampler") -> list[dict[str, str]]:
         if isinstance(a, Component) and isinstance(b, Component)
         for names, (status, reason, remedy) in _cells(a_name, a, b_name, b).items()
     ]
-    for kind, other, made in ((row, column, rows), (column, row, columns)):
+    for kind, made in ((row, rows), (column, columns)):
         for name, problem in made.items():
             if isinstance(problem, DiffkitError):
                 status = "broken" if isinstance(problem, ComponentError) else "unset"
-                table.append(
-                    {
-                        kind: name,
-                        other: "*",
-                        "status": status,
-                        "reason": problem.got,
-                        "remedy": problem.remedy,
-                    }
-                )
+                pair = {row: "*", column: "*"} | {kind: name}
+                table.append({**pair, "status": status, "reason": problem.got, "remedy": problem.remedy})
     return table
 
 

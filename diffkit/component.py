@@ -38,7 +38,7 @@ class Requirement:
         return self.capability.partition(".")[0]
 
 
-class Component(ABC):
+class Component(ABC):  # noqa: B024 - abstract through its interfaces
     """Base of every interface. Concrete classes are final: wrap one, never subclass it."""
 
     source: ClassVar[str] = ""

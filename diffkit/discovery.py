@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -135,29 +135,44 @@ def normalised(distribution: str) -> str:
 
 def _distributions(path: Sequence[str] | None) -> Iterator[metadata.Distribution]:
     """Those with a word for diffkit. Of two of one name, the first on the path, which is the one imported."""
-    place = {} if path is None else {"path": list(path)}
+    place: dict[str, Any] = {} if path is None else {"path": list(path)}
     seen: set[str] = set()
     for distribution in metadata.distributions(**place):
-        if _PREFIX not in (distribution.read_text("entry_points.txt") or ""):
+        if _PREFIX not in _text(distribution):
             continue
         name = _label(distribution)
         if normalised(name) in seen:
             continue
         seen.add(normalised(name))
         first = next(iter(metadata.distributions(name=name, **place)), distribution)
-        if _PREFIX in (first.read_text("entry_points.txt") or ""):
+        if _PREFIX in _text(first):
             yield first
 
 
+def _text(distribution: metadata.Distribution) -> str:
+    """Its entry points as written; of an installation too damaged to be read, none."""
+    try:
+        return distribution.read_text("entry_points.txt") or ""
+    except (OSError, UnicodeError):
+        return ""
+
+
 def _label(distribution: metadata.Distribution) -> str:
-    return distribution.metadata["Name"] or "unnamed"
+    return _field(distribution, "Name") or "unnamed"
+
+
+def _field(distribution: metadata.Distribution, key: str) -> str:
+    try:
+        return distribution.metadata[key] or ""
+    except (OSError, TypeError, KeyError, UnicodeError):  # METADATA is missing or no text
+        return ""
 
 
 def _sections(distribution: metadata.Distribution) -> dict[str, list[tuple[str, str]]]:
     """The groups of an entry_points.txt; a line that is no entry point has an empty value."""
     groups: dict[str, list[tuple[str, str]]] = {}
     group = ""
-    for line in (distribution.read_text("entry_points.txt") or "").splitlines():
+    for line in _text(distribution).splitlines():
         line = line.strip()
         if line.startswith("[") and line.endswith("]"):
             group = line[1:-1].strip()
@@ -168,7 +183,7 @@ def _sections(distribution: metadata.Distribution) -> dict[str, list[tuple[str, 
 
 
 def _components(distribution: metadata.Distribution) -> Iterator[ComponentInfo]:
-    name, version = _label(distribution), distribution.metadata["Version"] or ""
+    name, version = _label(distribution), _field(distribution, "Version")
     groups = _sections(distribution)
     declared = dict(groups.get("diffkit.api", ()))
     kinds = {kind.group: kind for kind in KINDS.values()}

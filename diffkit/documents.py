@@ -48,7 +48,9 @@ def read(path: str | Path) -> dict[str, Any]:
 def parse(text: str, where: str) -> Any:
     """One YAML 1.2 document of plain values; `where` names it in messages."""
     try:
-        return _yaml().load(text)
+        return _copied(_yaml().load(text))
+    except RecursionError as error:
+        raise ConfigError(f"{where} is nested without end", "It takes a tree of plain values") from error
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""

@@ -10,8 +10,7 @@ differ only in sampling share one; `<runs>/<name>-<key>` for runs; `<runs>/cache
 
 from __future__ import annotations
 
-import datetime
-import os
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,20 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
-import torch
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
 from diffkit import (
     checkpoint,
     compatibility,
-    documents,
     gallery,
     hooks,
     identity,
     measuring,
     plots,
+    recording,
     registry,
     report,
     sampling,
@@ -42,17 +39,17 @@ from diffkit import (
 )
 from diffkit.batch import Batch
 from diffkit.checkpoint import TrainedModel
-from diffkit.config import ExperimentConfig, selection_of, to_mapping
-from diffkit.errors import CheckpointError, ConfigError, RunError
+from diffkit.config import ExperimentConfig, selection_of
+from diffkit.errors import RunError
 from diffkit.evaluation import Evaluation, named
-from diffkit.interfaces.conditioner import Conditioner
 from diffkit.interfaces.metric import Measurement
 from diffkit.interfaces.sde import GaussianSDE
-from diffkit.journal import Journal, read_log
+from diffkit.journal import Journal
 from diffkit.progress import Watch
 from diffkit.sampling import SampleResult, SampleStep
 from diffkit.selection import Finding
-from diffkit.sharding import processes
+from diffkit.sharding import join, processes
+from diffkit.targets import Target
 
 __all__ = ["Experiment", "RunResult"]
 
@@ -110,6 +107,7 @@ class Experiment:
         self._saved, self._quiet = saved, quiet
         self._loaded: tuple[str, TrainedModel] | None = None
         self._timing: dict[str, float] = {}
+        join()
         self.selection = selection_of(config)
         self.findings: list[Finding] = compatibility.require(self.selection)
 
@@ -136,19 +134,9 @@ class Experiment:
             overrides: `a.b=value`, the value in YAML.
             runs: where runs are kept; by default `runs`, or where the run in hand stands.
         """
-        place = Path(path)
-        folder = place.parent if place.name == "manifest.json" else place
-        saved, text = None, place
-        if folder.is_dir():
-            saved = checkpoint.model_folder(folder) if _has_model(folder) else None
-            text = folder / "config.yaml"
-            runs = folder.parent if runs is None and text.is_file() else runs
-        if saved is not None and not text.is_file():
-            mapping = documents.apply(_mapping_of(saved), overrides)
-            config = ExperimentConfig.from_mapping(mapping)
-        else:
-            config = ExperimentConfig.from_file(text, overrides)
-        return cls(config, runs="runs" if runs is None else runs, saved=saved, quiet=quiet)
+        target = Target.at(path, overrides)
+        home = target.runs or Path("runs")
+        return cls(target.config, runs=home if runs is None else runs, saved=target.saved, quiet=quiet)
 
     @cached_property
     def folder(self) -> Path:
@@ -189,10 +177,10 @@ class Experiment:
             RunError: another process is training the same model, or training failed.
         """
         folder = self.model_folder
-        _writable(folder)
+        recording.ensure_writable(folder)
         began = time.monotonic()
         try:
-            with FileLock(folder.parent / f".{folder.name}.lock", timeout=0 if _is_main() else -1):
+            with self._only_trainer(folder):
                 self._train(folder, fresh)
         except Timeout as error:
             raise RunError(
@@ -258,6 +246,7 @@ class Experiment:
 
         return sampling.sample(
             trained,
+            sde=self.config.sde,
             sampler=sampler if other else chosen.sampler,
             steps=chosen.steps if steps is None and not other else steps,
             grid=None if other else chosen.grid,
@@ -302,7 +291,7 @@ class Experiment:
         )
         figures = evaluation.run(model, self._measured(model)) if section.metrics else {}
         if _is_main():
-            _writable(self.folder)
+            recording.ensure_writable(self.folder)
             plain = {name: attrs.asdict(figure) for name, figure in figures.items()}
             storage.write_json(self.folder / "metrics.json", plain)
         self._timing["evaluation"] = time.monotonic() - began
@@ -310,7 +299,7 @@ class Experiment:
 
     def run(self, *, fresh: bool = False) -> RunResult:
         """The main job: train or reuse, sample, measure, record, report."""
-        _writable(self.folder)
+        recording.ensure_writable(self.folder)
         self.train(fresh=fresh)
         self.draw()
         figures = self.evaluate()
@@ -323,7 +312,7 @@ class Experiment:
     def draw(self) -> SampleResult:
         """Draws the run's samples and pictures into its folder."""
         began = time.monotonic()
-        _writable(self.folder)
+        recording.ensure_writable(self.folder)
         kept: list[SampleStep] = []
 
         def keep(step: SampleStep) -> None:
@@ -348,44 +337,21 @@ class Experiment:
 
     def write_samples(self, result: SampleResult, folder: Path) -> None:
         """Writes `samples.npz` (x, label, index) and `samples.png` into a folder."""
-        _writable(folder)
-        x = result.x.cpu()
-        temporary = folder / ".samples.npz"
-        np.savez(temporary, x=x.float().numpy(), label=result.label.numpy(), index=result.index.numpy())
-        temporary.replace(folder / "samples.npz")
-        plots.save(gallery.sheet(self.config.dataset, x, result.label), folder / "samples.png")
+        recording.write_samples(folder, self.config.dataset, result)
 
     def record(self) -> Path:
         """Writes what the run was made of and how to have it again: config, log, manifest."""
-        folder, model = self.folder, self._saved or self.model_folder
-        _writable(folder)
-        (folder / "config.yaml").write_text(documents.dump(to_mapping(self.config)), encoding="utf-8")
-        log = list(read_log(model / "log.jsonl"))
-        if log:
-            text = (model / "log.jsonl").read_text(encoding="utf-8")
-            (folder / "log.jsonl").write_text(text, encoding="utf-8")
-            curve = plots.loss_curve([r["step"] for r in log], [r["loss"] for r in log])
-            plots.save(curve, folder / "loss.png")
-        files = ("config.yaml", "samples.npz", "metrics.json", "log.jsonl")
-        manifest = {
-            "name": self.config.name,
-            "seed": self.config.seed,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "components": identity.components_used(self.selection),
-            "versions": identity.software(),
-            "threads": torch.get_num_threads(),
-            "git": identity.git_commit(Path.cwd()),
-            "model": os.path.relpath(model, folder),
-            "checkpoint": self.model().step,
-            "checksums": {
-                name: identity.file_checksum(folder / name) for name in files if (folder / name).is_file()
-            },
-            "compatibility": [attrs.asdict(finding) for finding in self.findings],
-            "command": f"diffkit run {folder}",
-            "timing": {stage: round(seconds, 2) for stage, seconds in self._timing.items()},
-        }
-        storage.write_json(folder / "manifest.json", manifest)
-        return folder / "manifest.json"
+        if not _is_main():
+            return self.folder / "manifest.json"
+        return recording.write_record(
+            self.folder,
+            self.config,
+            self.selection,
+            self.findings,
+            model=self._saved or self.model_folder,
+            step=self.model().step,
+            timing=self._timing,
+        )
 
     def report(self) -> Path:
         """Builds the run's page from what is in its folder."""
@@ -394,6 +360,12 @@ class Experiment:
     def save(self, path: str | Path) -> Path:
         """Copies the trained model, whole, to any path; `diffkit.load(path)` has it back."""
         return checkpoint.copy(self._saved or self.model_folder, path)
+
+    def _only_trainer(self, folder: Path) -> contextlib.AbstractContextManager[Any]:
+        """A lock that one process (of several that train together) holds while it trains."""
+        if not _is_main():
+            return contextlib.nullcontext()
+        return FileLock(folder.parent / f".{folder.name}.lock", timeout=0)
 
     def _train(self, folder: Path, fresh: bool) -> None:
         done, total = _progress_of(folder)
@@ -448,7 +420,7 @@ class Experiment:
             print(text, file=sys.stderr, flush=True)
 
 
-def _asking(conditioners: Sequence[Conditioner], label: int) -> list[Conditioner]:
+def _asking(conditioners: Sequence[Any], label: int) -> list[Any]:
     """The conditioners, those with a label now asking for this one; class guidance if none has."""
     asking = [
         attrs.evolve(each, label=label) if "label" in attrs.fields_dict(type(each)) else each
@@ -465,38 +437,6 @@ def _progress_of(folder: Path) -> tuple[int, int | None]:
     if not steps or not (folder / checkpoint.DESCRIPTION).is_file():
         return 0, None
     return steps[-1], checkpoint.read_description(folder)["steps"]
-
-
-def _has_model(folder: Path) -> bool:
-    """Whether a folder is a model, or a run whose model still stands where it was."""
-    try:
-        return (checkpoint.model_folder(folder) / checkpoint.DESCRIPTION).is_file()
-    except CheckpointError:
-        if (folder / "config.yaml").is_file():
-            return False
-        raise
-
-
-def _mapping_of(model: Path) -> dict[str, Any]:
-    """A configuration for a saved model, from its description."""
-    described = checkpoint.read_description(model)
-    keys = ("seed", "dataset", "network", "sde", "objective", "training")
-    return {"name": model.resolve().name, **{key: described[key] for key in keys}}
-
-
-def _writable(folder: Path) -> None:
-    """Makes the folder and sees that files can be made in it, before anything costs time."""
-    probe = folder / f".probe-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"{folder} cannot be written to ({error.strerror or error})",
-            "a folder where models and runs can be kept",
-            "Choose another one with --runs, or mend its permissions",
-        ) from error
 
 
 def _is_main() -> bool:

@@ -59,7 +59,8 @@ class Hooks:
             self.manager.register(plugin, name=name)
             self.manager.check_pending()
         except (ValueError, pluggy.PluginValidationError) as error:
-            self.manager.unregister(plugin)
+            if self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
             _warn(name, "cannot be used", error)
 
     def broadcast(self, hook: str, **arguments: Any) -> list[Any]:

@@ -82,7 +82,8 @@ class Noise:
     ) -> Tensor:
         """Uniform numbers in [0, 1), shape (B, ...)."""
         dtype = dtype or torch.get_default_dtype()
-        words = torch.stack(self._words(shape, draw, device), dim=-1)
+        # Of a stream of its own, so that the uniform and the normal draw 0 are independent.
+        words = torch.stack(self.stream("uniform")._words(shape, draw, device), dim=-1)
         # A cast to float32 may round up to 1, which is not in the range.
         below_one = 1.0 - torch.finfo(dtype).eps / 2
         return self._shaped(_unit(words), shape).to(dtype).clamp(max=below_one)

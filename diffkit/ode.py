@@ -153,4 +153,4 @@ def _first_size(y: State, slope: State, span: Tensor, rtol: float, atol: float) 
 
 
 def _rms(x: Tensor) -> Tensor:
-    return x.flatten(1).to(torch.float64).square().mean(1).sqrt()
+    return x.reshape(len(x), -1).to(torch.float64).square().mean(1).sqrt()

@@ -104,7 +104,7 @@ class SamplingRun:
         natural = [(position, position + 1) for position in range(len(self.times) - 1)]
         planned, owner = natural, None
         for number, conditioner in enumerate(self.conditioners):
-            plan = [tuple(move) for move in conditioner.plan(self.times)]
+            plan = [(origin, target) for origin, target in conditioner.plan(self.times)]
             if plan != natural:
                 if owner is not None:
                     raise IncompatibleError(
@@ -136,16 +136,19 @@ def _model(model: Denoiser | None, score: Callable[[Tensor, Tensor], Tensor] | N
 
 
 def _process(model: Model, sde: Any) -> SDE:
-    if sde is None and model.sde is None:
-        raise ConfigError(
-            "no process was given, and the model does not bring its own",
-            "the process the model was made for",
-            'pass sde="vp" or another one listed by `diffkit list sde`',
-        )
-    process: SDE = model.sde if sde is None else registry.create("sde", sde)
-    if model.sde is not None and process != model.sde:
+    own = model.sde
+    if sde is None:
+        if own is None:
+            raise ConfigError(
+                "no process was given, and the model does not bring its own",
+                "the process the model was made for",
+                'pass sde="vp" or another one listed by `diffkit list sde`',
+            )
+        return own
+    process: SDE = registry.create("sde", sde)
+    if own is not None and process != own:
         raise IncompatibleError(
-            f"the model was trained on {model.sde} and cannot be sampled with {process}",
+            f"the model was trained on {own} and cannot be sampled with {process}",
             "one process in training and in sampling: the network has learnt its noise levels",
             "leave sde= out, or train a model on the other process",
         )

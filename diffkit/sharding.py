@@ -7,12 +7,23 @@ whatever the number of processes, and every process ends with the same bits.
 from __future__ import annotations
 
 import itertools
+import os
 
 import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-__all__ = ["chunks", "processes", "shared"]
+from diffkit.device import best_device
+
+__all__ = ["chunks", "join", "processes", "shared"]
+
+
+def join() -> None:
+    """Joins the group that a launcher (`torchrun`, `accelerate launch`) started this process in, if any."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and processes()[0] == 1:
+        from accelerate import PartialState  # slow to import, and seldom needed
+
+        PartialState(cpu=best_device().type == "cpu")
 
 
 def chunks(first: int, count: int, size: int) -> list[slice]:

@@ -56,7 +56,7 @@ def _channel_moments(raw: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of each channel; in blocks, so that a large uint8 split is never copied whole."""
     axes = tuple(axis for axis in range(raw.ndim) if axis != 1)
     count = raw.numel() // raw.shape[1]
-    blocks = raw.split(4096)
+    blocks = [raw[first : first + 4096] for first in range(0, len(raw), 4096)]
     mean = torch.stack([block.to(torch.float64).sum(axes) for block in blocks]).sum(0) / count
     shape = (1, -1, *(1,) * (raw.ndim - 2))
     squares = [((b.to(torch.float64) - mean.reshape(shape)) ** 2).sum(axes) for b in blocks]

@@ -51,4 +51,5 @@ def take(value: Tensor, rows: Tensor) -> Tensor:
 
 def per_sample_norm(x: Tensor) -> Tensor:
     """The Euclidean norm of each sample, shape (B,)."""
-    return torch.linalg.vector_norm(x.flatten(1), dim=1)
+    norm: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return norm

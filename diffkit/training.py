@@ -167,6 +167,8 @@ class Trainer:
             storage.write_snapshot(
                 self.job.folder, self._snapshot(), owner=self._owner, keep=self._kept_steps()
             )
+            if self._afresh:
+                checkpoint.forget_best(self.job.folder)
         self._saved, self._afresh = self.step, False
         self._accelerator.wait_for_everyone()
 

@@ -256,6 +256,11 @@ def test_bars_lie_on_a_logarithmic_axis_where_values_span_decades(own_run: Path)
     assert "Logarithmic scale." in page.text
 
 
+def test_a_bar_at_a_whole_decade_still_has_a_length(own_run: Path) -> None:
+    page = with_metrics(own_run, fid=entry(50.0, 0.0, 10.0, 1000.0))
+    assert spans(page, "fill")[1] == pytest.approx((0.0, 100 / 3), abs=0.02)
+
+
 def test_bars_start_from_zero_where_values_are_close_or_negative(own_run: Path) -> None:
     page = with_metrics(own_run, kid=entry(-2.0, 0.5, 4.0, 7.5))
     # The axis runs from -3 to 8.

@@ -109,8 +109,9 @@ def test_the_first_tab_offers_to_skip_the_navigation(browser: Chromium, page: Pa
 def test_the_command_is_copied_or_at_least_selected(browser: Chromium, page: Path) -> None:
     browser.open(page)
     browser.run("""(async () => {
+        const status = document.querySelector(".copied");
         document.querySelector(".copy").click();
-        while (!document.querySelector(".copied").textContent) await new Promise((done) => setTimeout(done, 10));
+        while (!status.textContent) await new Promise((done) => setTimeout(done, 10));
     })()""")
     status, selected = browser.run("[document.querySelector('.copied').textContent, String(getSelection())]")
     assert status == "Copied." or selected.strip() == "diffkit run runs/digits-1f2e3d4c"
@@ -139,8 +140,8 @@ CONTRAST = """(() => {
     const contrast = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     const paper = luminance(getComputedStyle(document.body).backgroundColor);
     const words = "h1, h2, .lead, .soft, figcaption, nav a, .status, dt, dd, td, .ticks, .value, summary";
-    const texts = [...document.querySelectorAll(words)].map((text) => luminance(getComputedStyle(text).color));
-    return [paper, Math.min(...texts.map((text) => contrast(paper, text)))];
+    const inks = [...document.querySelectorAll(words)].map((text) => getComputedStyle(text).color);
+    return [paper, Math.min(...inks.map((ink) => contrast(paper, luminance(ink))))];
 })()"""
 
 
@@ -152,9 +153,8 @@ def test_themes_and_widths(browser: Chromium, page: Path, theme: str, width: int
     assert paper < 0.05 if theme == "dark" else paper > 0.8
     assert contrast >= 4.5, "WCAG 2.2, success criterion 1.4.3"
     assert browser.run("document.documentElement.scrollWidth") <= width, "nothing sticks out sideways"
-    assert browser.run(
-        "[...document.querySelectorAll('button')].every((b) => (b.ariaLabel || b.innerText).trim())"
-    )
+    buttons = "[...document.querySelectorAll('button')]"
+    assert browser.run(f"{buttons}.every((button) => button.ariaLabel || button.innerText)")
     assert browser.console == []
 
 
@@ -164,3 +164,14 @@ def test_motion_is_as_much_as_the_reader_wants(
 ) -> None:
     browser.open(page, prefers_reduced_motion=wish)
     assert browser.run("getComputedStyle(document.documentElement).scrollBehavior") == behaviour
+
+
+def test_on_a_narrow_page_the_current_link_is_brought_into_sight(browser: Chromium, page: Path) -> None:
+    browser.open(page, width=360)
+    browser.run("scrollTo({top: 1e6, behavior: 'instant'})")
+    settle(browser)
+    left, right = browser.run("""(() => {
+        const box = document.querySelector("nav [aria-current]").getBoundingClientRect();
+        return [box.left, box.right];
+    })()""")
+    assert 0 <= left < right <= 360

@@ -23,7 +23,7 @@ from diffkit.errors import ComponentError, DiffkitError
 
 __all__ = ["commands", "main"]
 
-_OWN = ("run", "train", "sample", "evaluate", "report", "list", "show", "matrix")
+_OWN = ("run", "train", "sample", "evaluate", "report", "list", "show", "matrix", "check")
 
 
 class Commands(click.Group):

@@ -120,7 +120,7 @@ class Dataset(Component):
         for tensor in (examples.raw, examples.label):
             if tensor is not None:
                 digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
-                digest.update(tensor.contiguous().numpy())
+                digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def resolved(self, statistics: Any) -> Dataset:

@@ -19,7 +19,7 @@ class Operator(Component):
 
     @abstractmethod
     def measured_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one measurement, from the shape of one sample; raises `DataError` if it does not fit."""
+        """The shape of one measurement, from that of one sample; raises `DataError` if it does not fit."""
 
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor:

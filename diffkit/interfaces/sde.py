@@ -156,7 +156,7 @@ class ScheduledSDE(GaussianSDE):
         return self.schedule.time(self.integral_of(log_snr))
 
     @cached_property
-    def t_min(self) -> float:  # type: ignore[override]
+    def t_min(self) -> float:
         """The larger of the schedule's t_min and the t where sigma = 1e-3."""
         low, high = self.schedule.t_min, self.schedule.t_max
         if float(self.sigma(torch.tensor(low, dtype=torch.float64))) >= _LEAST_SIGMA:

@@ -77,11 +77,13 @@ class AffineMap:
         offset: (D,).
         start: (D, D).
         draws: (J, D, D), one matrix a draw.
+        order: where each of these draws belongs.
     """
 
     offset: Tensor
     start: Tensor
     draws: Tensor
+    order: tuple[Draw, ...]
 
     def moments(self, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and covariance of x_n from those of x_0."""
@@ -104,7 +106,7 @@ def affine_map(
     at = {draw: (1 + dim * (j + 1) + elements, elements) for j, draw in enumerate(draws)}
     end = _run(sampler, sde, problem, times, x, Impulses(seed=0, index=torch.arange(rows), at=at))
     columns = (end[1:] - end[0]).reshape(1 + len(draws), dim, dim).mT
-    return AffineMap(offset=end[0], start=columns[0], draws=columns[1:])
+    return AffineMap(offset=end[0], start=columns[0], draws=columns[1:], order=tuple(draws))
 
 
 def propagate_moments(

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -113,13 +113,13 @@ def measure_weak_order(
     sde: GaussianSDE,
     problem: GaussianProblem | None = None,
     *,
-    steps: Sequence[int] = (24, 48, 96, 192),
+    steps: Sequence[int] = (24, 48, 96),
 ) -> OrderMeasurement:
     """The weak order of an affine sampler: the slower of the errors of mean and covariance.
 
     The run starts at the exact marginal; its moments at the end are propagated exactly.
     """
-    problem = problem or GaussianProblem(mean=[0.7, -0.4], covariance=[[0.5, 0.2], [0.2, 0.3]])
+    problem = problem or GaussianProblem(mean=[0.7, -0.4], covariance=[[0.1, 0.03], [0.03, 0.06]])
     low, high = order_interval(sde)
 
     def error(number: int) -> float:
@@ -145,6 +145,6 @@ def _measured(error: Callable[[int], float], steps: Sequence[int]) -> OrderMeasu
     elif len(usable) < 2:
         order = math.inf
     else:
-        finest = usable[-3:]
-        order = -float(np.polyfit(*np.log(np.array(finest)).T, 1)[0])
+        counted, found = ([math.log(value) for value in column] for column in zip(*usable[-3:], strict=True))
+        order = -statistics.linear_regression(counted, found).slope
     return OrderMeasurement(order=order, steps=tuple(counts), errors=tuple(errors))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -28,7 +28,7 @@ def parametrize_with_laws(kind: str, components: Sequence[Any]) -> Any:
     import pytest
 
     book = laws(kind)
-    judges = [*(_Case(law) for law in book), _SomeLawApplies(book)]
+    judges: list[_Case | _SomeLawApplies] = [*(_Case(law) for law in book), _SomeLawApplies(book)]
     return pytest.mark.parametrize(
         "law,component",
         [

@@ -71,7 +71,7 @@ def test_continuous_data_of_any_rank_stay_as_they_are(tmp_path: Path, shape: tup
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "fields"),
+    "low, high, fields",
     [(0.0, 1.0, {}), (-1.0, 1.0, {}), (0.0, 255.0, {"range": (0.0, 255.0)}), (-4.0, 6.0, {"range": (-4, 6)})],
 )
 def test_floating_point_images_are_brought_to_minus_one_and_one(
@@ -161,7 +161,9 @@ def test_shapes_without_examples_are_refused(tmp_path: Path, x: Any) -> None:
         array(tmp_path, x).spec()
 
 
-@pytest.mark.parametrize("x", [np.array([["a", "b"]]), np.zeros((3, 4), dtype=complex), np.zeros((3, 4), bool)])
+@pytest.mark.parametrize(
+    "x", [np.array([["a", "b"]]), np.zeros((3, 4), dtype=complex), np.zeros((3, 4), bool)]
+)
 def test_other_types_are_refused(tmp_path: Path, x: Any) -> None:
     with pytest.raises(DataError, match="type"):
         array(tmp_path, x).spec()

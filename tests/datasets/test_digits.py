@@ -64,7 +64,7 @@ class Few(Dataset):
     def spec(self) -> DataSpec:
         if self.levels is not None:
             return DataSpec(shape=tuple(self.raw.shape[1:]), levels=self.levels)
-        return DataSpec(shape=tuple(self.raw.shape[1:]), scale=(2.0, 4.0), offset=(self.shift, 1.0))
+        return DataSpec(shape=tuple(self.raw.shape[1:]), scale=(0.3, 4.0), offset=(self.shift, 0.1))
 
     def load(self, split: SplitName) -> Examples:
         return Examples(raw=self.raw)
@@ -85,8 +85,8 @@ def test_the_fingerprint_is_stable_and_changes_with_a_pixel_and_with_the_units()
 def test_continuous_data_keep_their_precision_and_are_scaled_by_channel() -> None:
     raw = torch.rand(3, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     dataset = Few(raw=raw)
-    x = raw * torch.tensor([2.0, 4.0], dtype=torch.float64)[:, None, None]
-    x = x + torch.tensor([0.0, 1.0])[:, None, None]
+    x = raw * torch.tensor([0.3, 4.0], dtype=torch.float64)[:, None, None]
+    x = x + torch.tensor([0.0, 0.1], dtype=torch.float64)[:, None, None]
     torch.testing.assert_close(dataset.encode(raw), x.to(torch.float32))
     torch.testing.assert_close(dataset.decode(x), raw, rtol=1e-14, atol=1e-15)
 

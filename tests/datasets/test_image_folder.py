@@ -153,6 +153,12 @@ def test_sizes_are_changed_only_when_asked(tmp_path: Path) -> None:
     assert raw[:, 0].flatten(1).unique(dim=1).flatten().tolist() == [100, 50]
 
 
+@pytest.mark.parametrize("size", [0, -3, 2.5, (4,), (4, 0), "8", True])
+def test_impossible_sizes_are_refused(size: Any) -> None:
+    with pytest.raises(ValueError, match="size"):
+        ImageFolder(path="x", size=size)
+
+
 def test_cropping_keeps_proportions_and_stretching_keeps_everything(tmp_path: Path) -> None:
     wide = np.zeros((8, 24))
     wide[:, 8:16] = 200
@@ -163,10 +169,10 @@ def test_cropping_keeps_proportions_and_stretching_keeps_everything(tmp_path: Pa
 
 def test_resizing_is_antialiased(tmp_path: Path) -> None:
     stripes = np.zeros((64, 64))
-    stripes[:, ::2] = 255
+    stripes[:, 1::4] = 255
     save(tmp_path / "stripes.png", stripes)
     raw = everything(tmp_path, size=16)[..., 2:-2, 2:-2].float()
-    assert (raw - 127.5).abs().max() < 3
+    assert (raw - 255 / 4).abs().max() < 3
 
 
 def test_with_size_mode_and_labels_given_nothing_is_read() -> None:
@@ -206,6 +212,7 @@ def test_other_files_are_passed_over_and_unknown_ones_said(
 ) -> None:
     save(tmp_path / "a.png", grey(1))
     save(tmp_path / ".hidden" / "b.png", grey(2))
+    save(tmp_path / "seen" / ".thumbs" / "c.png", grey(3))
     for name in (".DS_Store", "notes.txt", "movie.mp4"):
         (tmp_path / name).write_text("x")
     with caplog.at_level(logging.WARNING, logger="diffkit"):

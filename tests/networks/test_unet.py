@@ -18,7 +18,9 @@ from diffkit_standard.networks.unet import UNet, _Attention
 SMALL = UNet(channels=8, multipliers=(1, 2), heads=2, groups=4)
 
 
-def built(config: UNet, shape: tuple[int, ...], classes: int | None = None, *, shaken: bool = True) -> nn.Module:
+def built(
+    config: UNet, shape: tuple[int, ...], classes: int | None = None, *, shaken: bool = True
+) -> nn.Module:
     """A module in evaluation mode; `shaken` moves the weights that start at zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -50,9 +52,7 @@ def level(count: int = 3, sigma: float = 0.6) -> Level:
 def test_any_channels_and_any_size_on_the_ladder(
     channels: int, height: int, width: int, levels: int, patch: int, blocks: int
 ) -> None:
-    config = UNet(
-        channels=4, multipliers=(1, 2, 3)[:levels], heads=2, groups=2, patch=patch, blocks=blocks
-    )
+    config = UNet(channels=4, multipliers=(1, 2, 3)[:levels], heads=2, groups=2, patch=patch, blocks=blocks)
     unit = patch * 2 ** (levels - 1)
     shape = (channels, height * unit, width * unit)
     answer = built(config, shape, 3)(pictures(shape), level(), torch.tensor([0, -1, 2]))
@@ -89,7 +89,7 @@ def test_the_noise_level_matters_also_without_rates() -> None:
     assert (module(x, times[0]) - module(x, times[1])).abs().amax() > 1e-3
 
 
-@pytest.mark.parametrize(("alpha", "sigma"), [(1.0, 0.0), (0.0, 1.0), (1.0, 1e-30), (1e-30, 80.0)])
+@pytest.mark.parametrize("alpha, sigma", [(1.0, 0.0), (0.0, 1.0), (1.0, 1e-30), (1e-30, 80.0)])
 def test_the_ends_of_time_are_finite(alpha: float, sigma: float) -> None:
     ends = [torch.full((3,), value, dtype=torch.float64) for value in (0.5, alpha, sigma)]
     answer = built(SMALL, (1, 8, 8))(pictures((1, 8, 8)), Level(t=ends[0], alpha=ends[1], sigma=ends[2]))
@@ -114,18 +114,22 @@ def test_a_gradient_reaches_every_weight() -> None:
     assert (embedding.abs().sum(dim=1) > 0.0).all()
 
 
-def test_distant_pixels_see_each_other_through_attention_only() -> None:
-    """At one level, 3 x 3 convolutions reach few pixels; group norms see all, so compare the change."""
-    shape = (1, 16, 16)
+@pytest.mark.parametrize("attention", [(), (0,), (-1,)])
+def test_only_attention_sees_across_the_picture(attention: tuple[int, ...]) -> None:
+    shape = (1, 20, 20)
+    module = built(UNet(channels=8, multipliers=(1,), heads=2, groups=4, attention=attention), shape)
+    for part in list(module.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, nn.GroupNorm):  # its statistics see the whole picture
+                part.add_module(name, nn.Identity())
     x = pictures(shape, 1)
     moved = x.clone()
     moved[..., 0, 0] += 3.0
-    changes = []
-    for attention in ((), (0,)):
-        config = UNet(channels=8, multipliers=(1,), heads=2, groups=4, attention=attention)
-        module = built(config, shape)
-        changes.append(float((module(moved, level(1)) - module(x, level(1)))[..., 15, 15].abs().max()))
-    assert changes[1] != changes[0]
+    change = (module(moved, level(1)) - module(x, level(1)))[..., 19, 19].abs().amax()
+    assert (change > 0.0) == bool(attention)
+
+
+def test_levels_with_attention_count_from_both_ends() -> None:
     assert [UNet(attention=(-1, 0)).attends(number) for number in range(3)] == [True, False, True]
 
 
@@ -160,7 +164,7 @@ def test_the_documented_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "shape", "words"),
+    "config, shape, words",
     [
         (UNet(), (1, 30, 28), ["30 x 28", "that 4 divides", "multipliers"]),
         (UNet(patch=2), (1, 28, 28), ["28 x 28", "that 8 divides", "patch"]),
@@ -170,8 +174,25 @@ def test_the_documented_size() -> None:
         (UNet(attention=(3,)), (1, 8, 8), ["network.attention", "3"]),
     ],
 )
-def test_what_does_not_fit_is_refused_in_words(config: UNet, shape: tuple[int, ...], words: list[str]) -> None:
+def test_what_does_not_fit_is_refused_in_words(
+    config: UNet, shape: tuple[int, ...], words: list[str]
+) -> None:
     with pytest.raises(ConfigError) as caught:
         config.build(shape)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_the_way_up_is_given_what_the_way_down_saw() -> None:
+    module = built(UNet(channels=8, multipliers=(1, 2), blocks=2, heads=2, groups=4), (1, 8, 8))
+    down, up = (module.get_submodule(name) for name in ("down", "up"))
+    left: list[Tensor] = []
+    taken: list[Tensor] = []
+    for block in [block for stage in down.children() for block in stage.get_submodule("blocks").children()]:
+        block.register_forward_hook(lambda _, given, answer: left.append(answer))
+    for block in [block for stage in up.children() for block in stage.get_submodule("blocks").children()]:
+        block.register_forward_pre_hook(lambda _, given: taken.append(given[0].chunk(2, dim=1)[1]))
+    module(pictures((1, 8, 8)), level())
+    assert len(left) == 4
+    for before, after in zip(reversed(left), taken, strict=True):
+        assert torch.equal(before, after)

@@ -120,7 +120,9 @@ def test_the_exact_answer_beats_others_at_every_level() -> None:
         x = SIGMA_DATA * noise_of(2048).stream("data").normal((2048, 64), dtype=torch.float64)
         objective = NoisePrediction(sigma_data=SIGMA_DATA)
         batch = Batch(x=x, index=torch.arange(2048))
-        losses[gain] = float(objective.loss(GaussianAnswer(gain), VP(), batch, noise_of(2048), None)[0].mean())
+        losses[gain] = float(
+            objective.loss(GaussianAnswer(gain), VP(), batch, noise_of(2048), None)[0].mean()
+        )
     assert losses[1.0] < min(losses[0.95], losses[1.05])
 
 
@@ -149,7 +151,7 @@ def test_times_cover_their_range_evenly() -> None:
     first = torch.stack([times_seen(3, seed, sde) for seed in range(400)]).sort(dim=0).values
     ideal = (torch.arange(400, dtype=torch.float64) + 0.5) / 400
     assert float((first - ideal[:, None]).abs().max()) < 0.1
-    assert 0.0 <= float(first.min())
+    assert float(first.min()) >= 0.0
     assert float(first.max()) < 1.0
 
 
@@ -158,9 +160,7 @@ def test_an_example_does_not_know_its_company() -> None:
     x = stream.stream("data").normal((12, 5), dtype=torch.float64)
     objective = NoisePrediction(sigma_data=SIGMA_DATA)
     whole, _, _ = objective.loss(GaussianAnswer(), VP(), Batch(x=x, index=torch.arange(12)), stream, None)
-    part, _, _ = objective.loss(
-        GaussianAnswer(), VP(), Batch(x=x[rows], index=rows), stream.take(rows), None
-    )
+    part, _, _ = objective.loss(GaussianAnswer(), VP(), Batch(x=x[rows], index=rows), stream.take(rows), None)
     torch.testing.assert_close(part, whole[rows], rtol=1e-12, atol=0.0)
 
 
@@ -196,7 +196,7 @@ def test_auto_is_resolved_from_the_data_and_refused_before() -> None:
     assert NoisePrediction(sigma_data=2.0).resolved(statistics).sigma_data == 2.0
     assert objective.resolved(attrs.evolve(statistics, sigma_data=0.0)).sigma_data == 1.0
     with pytest.raises(ConfigError, match=r"objective\.sigma_data"):
-        objective.model(Spy(torch.zeros(1)), VP())
+        objective.model(Spy(torch.zeros(1)), VP()).denoise(torch.zeros(1, 1), torch.tensor(0.5))
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan"), "wide", None])

@@ -16,6 +16,7 @@ from __future__ import annotations
 from diffkit.testing.exact.base import ExactModel, ExactProblem
 from diffkit.testing.exact.gaussian import GaussianProblem
 from diffkit.testing.exact.kernel_density import KernelDensityProblem
+from diffkit.testing.exact.labelled import LabelledModel
 from diffkit.testing.exact.mixture import MixtureProblem
 from diffkit.testing.exact.point_mass import PointMass
 
@@ -24,6 +25,7 @@ __all__ = [
     "ExactProblem",
     "GaussianProblem",
     "KernelDensityProblem",
+    "LabelledModel",
     "MixtureProblem",
     "PointMass",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffkit.errors import DataError, DiffkitError
 
-__all__ = ["Law", "LawBroken", "NotApplicable", "book_of", "ensure", "ensure_close", "worst"]
+__all__ = ["Law", "LawBroken", "NotApplicable", "book_of", "ensure", "ensure_close"]
 
 
 class NotApplicable(Exception):  # noqa: N818 (an answer, not an error)
@@ -23,7 +23,7 @@ class _Violation(Exception):  # noqa: N818 (becomes a LawBroken, which knows the
     """A counter-example."""
 
 
-class LawBroken(DiffkitError):
+class LawBroken(DiffkitError):  # noqa: N818 (named for what it tells)
     """A component breaks a law: the law's name, the counter-example, and the formula."""
 
     def __init__(self, law: str, formula: str, counterexample: str) -> None:
@@ -95,7 +95,9 @@ def ensure_close(
         what: the quantity, for the counter-example.
         at: the times at which it was evaluated, shaped like `got`.
     """
-    ensure(got.shape == expected.shape, f"{what} has the shape {tuple(got.shape)}, not {tuple(expected.shape)}")
+    ensure(
+        got.shape == expected.shape, f"{what} has the shape {tuple(got.shape)}, not {tuple(expected.shape)}"
+    )
     got, expected = got.detach().to(torch.float64), expected.detach().to(torch.float64)
     excess = (got - expected).abs() - tolerance
     excess = torch.where(got.isfinite(), excess, torch.inf)
@@ -106,8 +108,3 @@ def ensure_close(
             f"{what}{where} is {float(got.flatten()[place]):.9g}, and "
             f"{float(expected.flatten()[place]):.9g} was expected"
         )
-
-
-def worst(values: Iterable[float]) -> float:
-    """The largest magnitude, infinite if any is NaN."""
-    return max((abs(value) if value == value else float("inf") for value in values), default=0.0)

@@ -6,7 +6,6 @@ import importlib
 from typing import Any
 
 from diffkit import registry
-from diffkit.errors import ComponentError
 from diffkit.testing.laws.base import Law, LawBroken, NotApplicable
 
 __all__ = ["check", "laws"]

@@ -18,7 +18,7 @@ def times_between(low: float, high: float, count: int = 101) -> Tensor:
     """Times from `low` to `high`, ends included: evenly spread, and crowded towards `low`."""
     even = torch.linspace(low, high, count, dtype=torch.float64)
     crowded = low + (high - low) * torch.logspace(-6, -2, 17, dtype=torch.float64)
-    return torch.cat((even, crowded)).unique()
+    return torch.cat((even, crowded)).sort().values
 
 
 def ensure_slope(
@@ -49,6 +49,6 @@ def ensure_slope(
         place = int(wrong.to(torch.int64).argmax())
         ensure(
             False,
-            f"{what} at t = {float(t[place]):.9g} is {float(rate[place]):.9g}, and the difference quotient is "
-            f"{float(left[place]):.9g}",
+            f"{what} at t = {float(t[place]):.9g} is {float(rate[place]):.9g}, and the difference "
+            f"quotient is {float(left[place]):.9g}",
         )

@@ -121,12 +121,13 @@ class ClassGuidance(Conditioner):
 
 def _interpolated(knots: Knots, t: Tensor) -> Tensor:
     """Linear between the knots and constant beyond, of t's shape."""
-    times, scales = t.new_tensor(knots).unbind(1)
-    if len(knots) == 1:
-        return scales.expand_as(t)
-    right = torch.searchsorted(times, t.contiguous()).clamp(1, len(knots) - 1)
-    share = (t - times[right - 1]) / (times[right] - times[right - 1])
-    return torch.lerp(scales[right - 1], scales[right], share.clamp(0.0, 1.0))
+    scale = torch.full_like(t, knots[0][1])
+    for (low, w_low), (high, w_high) in itertools.pairwise(knots):
+        share = ((t - low) / (high - low)).clamp(0.0, 1.0)
+        # lerp gives the knots' own values exactly, so that a plateau at 0 or 1 keeps its single call.
+        between = torch.lerp(t.new_tensor(w_low), t.new_tensor(w_high), share)
+        scale = torch.where(t > low, between, scale)
+    return scale
 
 
 class _Guided(Model):

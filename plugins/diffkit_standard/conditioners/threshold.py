@@ -111,6 +111,7 @@ class Threshold(Conditioner):
         precise = u.flatten(1).to(torch.promote_types(u.dtype, torch.float32))
         # One sample at a time: torch.quantile refuses tensors of more than 2^24 elements.
         found = torch.stack([sample.quantile(self.percentile) for sample in precise])
+        # At least 1, so that the branch that is not taken stays finite, and so does its gradient.
         return expand(found.clamp(min=1.0), u)
 
 

@@ -104,8 +104,7 @@ class Array(Dataset):
     def _spec(self) -> DataSpec:
         shape, _ = self._header
         inner = channels_first(np.broadcast_to(np.uint8(0), shape), self._layout).shape[1:]
-        count = 1 if self._label is None else int(self._label.max()) + 1
-        classes = count if count > 1 else None
+        classes = None if self._label is None else int(self._label.max()) + 1
         if self._integers:
             return DataSpec(shape=inner, classes=classes, levels=256)
         if self._bounds is None:
@@ -143,7 +142,9 @@ class Array(Dataset):
 
     @cached_property
     def _label(self) -> NDArray[np.int64] | None:
-        return array_label(self._file, self._header[0][0])
+        """Classes, where there are at least two."""
+        label = array_label(self._file, self._header[0][0])
+        return None if label is None or label.max() == 0 else label
 
     @cached_property
     def _bounds(self) -> tuple[float, float] | None:

@@ -10,17 +10,12 @@ import attrs
 import torch
 from attrs.validators import (
     and_,
-    deep_iterable,
     ge,
     gt,
     in_,
-    instance_of,
     le,
     lt,
-    max_len,
-    min_len,
     optional,
-    or_,
 )
 
 from diffkit.component import parameter
@@ -31,8 +26,11 @@ from diffkit_standard.datasets._images import header
 
 __all__ = ["ImageFolder"]
 
-_SIDE = and_(instance_of(int), ge(1))
-_SIDES: Any = and_(min_len(2), max_len(2), deep_iterable(_SIDE))
+
+def _is_size(instance: Any, attribute: Any, value: Any) -> None:
+    sides = value if isinstance(value, (tuple, list)) else (value, value)
+    if value is not None and not (len(sides) == 2 and all(type(side) is int and side >= 1 for side in sides)):
+        raise ValueError(f"{attribute.name!r} must be a side or [height, width], whole numbers from 1")
 
 
 @final
@@ -56,7 +54,7 @@ class ImageFolder(Dataset):
     size: int | tuple[int, int] | None = parameter(
         "resize to this many pixels, a side or [height, width] (bicubic, antialiased); null = as they are",
         None,
-        validator=optional(or_(_SIDE, _SIDES)),
+        validator=_is_size,
     )
     mode: Literal["grey", "rgb"] | None = parameter(
         "convert every image to this; null = as they are", None, validator=optional(in_(("grey", "rgb")))

@@ -81,11 +81,9 @@ class Classifier(Features):
             torch.manual_seed(self.seed)
             module = _build(dataset.spec())
         module.to(device).train()
-        optimizer = torch.optim.AdamW(module.parameters(), lr=self.learning_rate, weight_decay=1e-2, fused=True)
-        # One cycle's own bounds need two steps at least.
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=self.learning_rate, total_steps=max(self.steps, 2)
-        )
+        rate = self.learning_rate
+        optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=1e-2, fused=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=self.steps)
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
             for rows in _batches(len(examples), generator, self.steps):
                 x, label = _inputs(dataset, examples, rows, device)

@@ -89,4 +89,5 @@ def frechet(mean_a: Tensor, factor_a: Tensor, mean_b: Tensor, factor_b: Tensor) 
     """
     traces = factor_a.square().sum() + factor_b.square().sum()
     overlap = torch.linalg.svdvals(factor_a @ factor_b.T).sum()
-    return float((mean_a - mean_b).square().sum() + traces - 2.0 * overlap)
+    # Rounding can take the distance of equal moments below zero.
+    return max(0.0, float((mean_a - mean_b).square().sum() + traces - 2.0 * overlap))

@@ -1,13 +1,11 @@
 """A U-Net for images: residual blocks on a ladder of resolutions, joined across by skips.
 
-The noise level enters as Fourier features of v = log(sigma / alpha) / 4 (of t for a process
-without rates), the class as a learnt vector, -1 as a learnt vector of its own; their sum scales
-and shifts every residual block after its second normalisation (Dhariwal and Nichol 2021).
+The noise level (as Fourier features) and the class, embedded in one vector, scale and shift every
+residual block after its second normalisation (Dhariwal and Nichol 2021).
 """
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, TypeVar, final
 
 import attrs
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from diffkit.component import parameter
 from diffkit.errors import ConfigError
 from diffkit.interfaces.network import Level, Network
+from diffkit_standard.networks._embedding import LevelEmbedding
 
 __all__ = ["UNet"]
 
@@ -86,9 +85,10 @@ class UNet(Network):
         divisor = self.patch * 2 ** (levels - 1)
         if any(side % divisor for side in shape[1:]):
             raise ConfigError(
-                f"The network unet with {levels} levels and patch {self.patch} was given images of {shape[1]} x {shape[2]}",
+                f"The network unet was given images of {shape[1]} x {shape[2]}, "
+                f"with {levels} levels and patch {self.patch}",
                 f"sides that {divisor} divides",
-                "Resize the images, or give network.multipliers fewer entries or network.patch a smaller value",
+                "Resize the images, shorten network.multipliers or lower network.patch",
             )
         for multiplier in self.multipliers:
             width = self.channels * multiplier
@@ -112,7 +112,7 @@ class _UNet(nn.Module):
     def __init__(self, config: UNet, image_channels: int, classes: int | None) -> None:
         super().__init__()
         self.patch = config.patch
-        self.embedding = _Embedding(config.channels, classes)
+        self.embedding = LevelEmbedding(config.channels, 4 * config.channels, classes)
         folded = image_channels * config.patch**2
         widths = [config.channels * multiplier for multiplier in config.multipliers]
         self.first = nn.Conv2d(folded, widths[0], 3, padding=1)
@@ -132,37 +132,6 @@ class _UNet(nn.Module):
         for up in self.up:
             h = up(h, embedded, skips)
         return F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.patch)
-
-
-class _Embedding(nn.Module):
-    """Level and class as one vector, (B, 4 channels)."""
-
-    frequencies: Tensor
-
-    def __init__(self, channels: int, classes: int | None) -> None:
-        super().__init__()
-        width = 4 * channels
-        # Cycles a unit of v, from a fraction of its whole range to a fraction of one solver step.
-        frequencies = torch.logspace(-3.0, 3.0, channels, base=2.0)
-        self.register_buffer("frequencies", 2.0 * math.pi * frequencies, persistent=False)
-        self.level = nn.Sequential(nn.Linear(2 * channels, width), nn.SiLU(), nn.Linear(width, width))
-        self.label = None if classes is None else nn.Embedding(classes + 1, width)
-
-    def forward(self, level: Level, label: Tensor | None, count: int) -> Tensor:
-        angles = _coordinate(level).to(self.frequencies)[:, None] * self.frequencies
-        vector: Tensor = self.level(torch.cat((angles.cos(), angles.sin()), dim=1))
-        if self.label is None:
-            return F.silu(vector)
-        none = self.label.num_embeddings - 1
-        rows = torch.full((count,), none, device=vector.device) if label is None else label.to(vector.device)
-        return F.silu(vector + self.label(torch.where(rows < 0, none, rows)))
-
-
-def _coordinate(level: Level) -> Tensor:
-    """v = log(sigma / alpha) / 4, held to [-5, 5]; t for a process without rates; (B,)."""
-    if level.alpha is None or level.sigma is None:
-        return level.t
-    return (torch.log(level.sigma) - torch.log(level.alpha)).div(4.0).clamp(-5.0, 5.0)
 
 
 class _Down(nn.Module):

@@ -33,12 +33,14 @@ class DPMSolverPP(Sampler):
         order 1:  x_s = (sigma_s / sigma_t) x - alpha_s e D
         order 2:  D replaced by D + (D - D_1) / (2 r0)
         order 3:  - alpha_s e D + alpha_s (e/h + 1) D' - alpha_s ((e + h)/h^2 - 1/2) D''
-                  d0 = (D - D_1)/r0, d1 = (D_1 - D_2)/r1, D' = d0 + r0/(r0 + r1) (d0 - d1), D'' = 2 (d0 - d1)/(r0 + r1)
+                  d0 = (D - D_1)/r0, d1 = (D_1 - D_2)/r1,
+                  D' = d0 + r0/(r0 + r1) (d0 - d1), D'' = 2 (d0 - d1)/(r0 + r1)
 
     The public third-order codes drop the 2 in D'' and so are of order 2; `published` gives that form.
     The SDE variant (orders 1 and 2) solves the reverse-time SDE:
 
-        x_s = (sigma_s / sigma_t) e^(-h) x + alpha_s (1 - e^(-2h)) [D + (D - D_1)/(2 r0)] + sigma_s sqrt(1 - e^(-2h)) z.
+        x_s = (sigma_s / sigma_t) e^(-h) x + alpha_s (1 - e^(-2h)) [D + (D - D_1)/(2 r0)]
+              + sigma_s sqrt(1 - e^(-2h)) z.
 
     The first steps of a run are of lower order, for want of a history.
 

@@ -32,7 +32,8 @@ class ExponentialIntegrator(Sampler):
     with l_j Lagrange's polynomials on the times of the predictions; order `degree` + 1. The coefficients are
     the process's own, so that sub-VP is right. Stochastic (eta > 0): the first-order form
 
-        x_s = (sigma_s / sigma_t) e^(-eta^2 h) x + alpha_s (1 - e^(-(1 + eta^2) h)) D + sigma_s sqrt(1 - e^(-2 eta^2 h)) z
+        x_s = (sigma_s / sigma_t) e^(-eta^2 h) x + alpha_s (1 - e^(-(1 + eta^2) h)) D
+              + sigma_s sqrt(1 - e^(-2 eta^2 h)) z
 
     with h = (lambda_s - lambda_t) / 2; eta = 1 is the reverse-time SDE. Either is exact for a point mass.
 
@@ -64,9 +65,10 @@ class ExponentialIntegrator(Sampler):
             Requirement("sde.gaussian", "the integrator works on the marginals alpha x_0 + sigma eps"),
             Requirement(
                 "sde.linear-drift",
-                "the method's point is the exact treatment of the linear drift f(t) x; this process has none, "
-                "so the method would be plain Euler or Adams-Bashforth in sigma and nothing would be gained",
-                "use sampler ddim, which is that method in its first order, or dpm-solver++",
+                "the method's point is the exact treatment of the linear drift f(t) x; this process has "
+                "none, so the method would be plain Euler or Adams-Bashforth in sigma and nothing "
+                "would be gained",
+                "use sampler ddim or adams, which are those methods, or dpm-solver++",
             ),
         )
 

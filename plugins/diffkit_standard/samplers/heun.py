@@ -32,8 +32,8 @@ class Heun(Sampler):
 
     with N the moves of the run. Two denoiser calls an interval; the last move, to clean data, is the sampling
     loop's and one Euler step, as in the source. Order 2: pathwise without churn, and weak with it, as the
-    added noise takes the exact law of rho_t to that of rho' (only with s_noise = 1). Churn never lifts a state
-    above t_max, the noisiest level that the model knows.
+    added noise takes the exact law of rho_t to that of rho' (only with s_noise = 1). Churn never lifts a
+    state above t_max, the noisiest level that the model knows.
 
     Source: Karras et al. 2022, arXiv 2206.00364, algorithm 2.
     """
@@ -61,7 +61,7 @@ class Heun(Sampler):
 
     @property
     def default_steps(self) -> int:
-        return 18
+        return 64 if self.stochastic else 18
 
     @property
     def requires(self) -> tuple[Requirement, ...]:

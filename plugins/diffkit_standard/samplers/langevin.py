@@ -27,9 +27,9 @@ class AnnealedLangevin(Sampler):
     serves every process and range; its CIFAR-10 values, 2e-5 and sigma_L = 0.01, are 0.2 in a thousand calls.
     Between levels x / alpha stays as it is, as in the source, where alpha is 1.
 
-    Unadjusted steps settle on a law of the level that is too wide, by a factor 1 / (1 - step_size / 4) in
-    variance where noise rules, however fine the grid: hence the order 0. That vanishes where the data are
-    wider than sigma_s, so clean samples do improve with the number of levels.
+    The lag behind the levels falls with their number, but unadjusted steps settle on a law of the level that
+    is too wide, by a factor 1 / (1 - step_size / 4) in variance where noise rules, however many there are:
+    hence the order 0. That floor vanishes where the data are wider than sigma_s, and so for clean samples.
 
     Source: Song and Ermon 2019, arXiv 1907.05600, algorithm 1.
     """

@@ -23,12 +23,15 @@ from diffkit_standard.samplers.euler_maruyama import EulerMaruyama
 class PredictorCorrector(Sampler):
     """Predictor-corrector sampling: any predictor, then n Langevin steps at the new level,
 
-        x <- x + e score(x, s) + sqrt(2 e) z,   e = 2 a (snr sqrt(dim) / |score|)^2,   a = (alpha_t / alpha_s)^2.
+        x <- x + e score(x, s) + sqrt(2 e) z,
+        e = 2 a (snr sqrt(dim) / |score|)^2,   a = (alpha_t / alpha_s)^2.
 
     The norms are each sample's own, and the norm of the draw is replaced by its mean sqrt(dim), so that the
-    step size does not depend on the draw. Near a mode a score vanishes and the rule would throw the sample
-    away; so |score|^2 counts as at least dim / (alpha^2 + sigma^2), the Fisher information of a marginal whose
-    data have unit variance. The corrector moves x, so a multistep predictor starts afresh in every step.
+    step size does not depend on the draw. Near a mode a score vanishes and the rule would throw the
+    sample away; so |score|^2 counts as at least dim / (alpha^2 + sigma^2), the Fisher information of a
+    marginal whose data have unit variance. In a few dimensions the step still follows the sample, which
+    biases the spread; the method is made for many. The corrector moves x, so a multistep predictor starts
+    afresh in every step.
 
     Source: Song et al. 2021, arXiv 2011.13456, appendix G, algorithms 4 and 5.
     """

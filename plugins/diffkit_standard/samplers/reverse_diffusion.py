@@ -19,8 +19,8 @@ from diffkit.tensors import expand
 class ReverseDiffusion(Sampler):
     """The reverse-diffusion sampler: the forward step from s to t, discretised, and reversed as it stands.
 
-    The forward step x_t = x_s + F(x_s) + G z of any Gaussian process, exact with F(x) = (alpha_t / alpha_s - 1) x
-    and G^2 = sigma_{t|s}^2 = sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2, gives
+    The forward step x_t = x_s + F(x_s) + G z, with F(x) = (alpha_t / alpha_s - 1) x and G^2 = sigma_{t|s}^2,
+    is exact for any Gaussian process. Its reverse is
 
         x_s = x - F(x) + G^2 score(x, t) + G z.
 

@@ -19,7 +19,8 @@ from diffkit.tensors import float64
 class Linear(Schedule):
     """A rate that grows linearly from `beta_min` to `beta_max`: B(1) = 10.05 by default.
 
-    beta(t) = b0 + t (b1 - b0);  B(t) = b0 t + (b1 - b0) t^2 / 2;  t(B) = 2 B / (b0 + sqrt(b0^2 + 2 (b1 - b0) B)).
+    beta(t) = b0 + t (b1 - b0);  B(t) = b0 t + (b1 - b0) t^2 / 2;
+    t(B) = 2 B / (b0 + sqrt(b0^2 + 2 (b1 - b0) B)).
 
     Source: Song et al. 2021, arXiv 2011.13456, appendix C (the continuous form of DDPM's table).
     """

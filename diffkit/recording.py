@@ -1,0 +1,98 @@
+"""What a run leaves in its folder, besides pictures and figures: samples, configuration, log, manifest."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import numpy as np
+import torch
+
+from diffkit import documents, gallery, identity, plots, storage
+from diffkit.config import ExperimentConfig, to_mapping
+from diffkit.errors import ConfigError
+from diffkit.interfaces.dataset import Dataset
+from diffkit.journal import read_log
+from diffkit.sampling import SampleResult
+from diffkit.selection import Finding, Selection
+
+__all__ = ["ensure_writable", "write_record", "write_samples"]
+
+_CHECKED = ("config.yaml", "samples.npz", "metrics.json", "log.jsonl")
+
+
+def write_samples(folder: Path, dataset: Dataset, result: SampleResult) -> None:
+    """Writes `samples.npz` (x float32, label and index int64) and `samples.png` into a folder."""
+    ensure_writable(folder)
+    x = result.x.cpu()
+    temporary = folder / ".samples.npz"
+    np.savez(temporary, x=x.float().numpy(), label=result.label.numpy(), index=result.index.numpy())
+    temporary.replace(folder / "samples.npz")
+    plots.save(gallery.sheet(dataset, x, result.label), folder / "samples.png")
+
+
+def write_record(
+    folder: Path,
+    config: ExperimentConfig,
+    selection: Selection,
+    findings: Sequence[Finding],
+    *,
+    model: Path,
+    step: int,
+    timing: Mapping[str, float],
+) -> Path:
+    """Writes `config.yaml`, the model's `log.jsonl` with its curve, and `manifest.json`; returns the last.
+
+    Args:
+        folder: the run's.
+        config: the resolved configuration.
+        selection: every component used.
+        findings: what compatibility had to say.
+        model: the model's folder.
+        step: of the checkpoint that was sampled.
+        timing: seconds, by stage.
+    """
+    ensure_writable(folder)
+    (folder / "config.yaml").write_text(documents.dump(to_mapping(config)), encoding="utf-8")
+    log = list(read_log(model / "log.jsonl"))
+    if log:
+        text = (model / "log.jsonl").read_text(encoding="utf-8")
+        (folder / "log.jsonl").write_text(text, encoding="utf-8")
+        curve = plots.loss_curve([line["step"] for line in log], [line["loss"] for line in log])
+        plots.save(curve, folder / "loss.png")
+    present = [name for name in _CHECKED if (folder / name).is_file()]
+    manifest = {
+        "name": config.name,
+        "seed": config.seed,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "components": identity.components_used(selection),
+        "versions": identity.software(),
+        "threads": torch.get_num_threads(),
+        "git": identity.git_commit(Path.cwd()),
+        "model": os.path.relpath(model, folder),
+        "checkpoint": step,
+        "checksums": {name: identity.file_checksum(folder / name) for name in present},
+        "compatibility": [attrs.asdict(finding) for finding in findings],
+        "command": f"diffkit run {folder}",
+        "timing": {stage: round(seconds, 2) for stage, seconds in timing.items()},
+    }
+    storage.write_json(folder / "manifest.json", manifest)
+    return folder / "manifest.json"
+
+
+def ensure_writable(folder: Path) -> None:
+    """Makes the folder and sees that files can be made in it, before anything costs time."""
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be written to ({error.strerror or error})",
+            "a folder where models and runs can be kept",
+            "Choose another one with --runs, or mend its permissions",
+        ) from error

@@ -1,0 +1,72 @@
+"""What a person may point at: a configuration, a run's folder, its manifest, or a saved model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from diffkit import checkpoint
+from diffkit.config import ExperimentConfig
+from diffkit.errors import CheckpointError
+
+__all__ = ["Target"]
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """A path, understood.
+
+    Args:
+        config: the experiment it stands for.
+        saved: the folder of the trained model it brings, if any.
+        runs: where the run stands, if it is one.
+    """
+
+    config: ExperimentConfig
+    saved: Path | None = None
+    runs: Path | None = None
+
+    @classmethod
+    def at(cls, path: str | Path, overrides: Iterable[str] = ()) -> Target:
+        """What stands at `path`, with `a.b=value` overrides of its configuration.
+
+        Raises:
+            ConfigError: no configuration, or a wrong one.
+            CheckpointError: a folder that is neither a run nor a model.
+        """
+        place = Path(path)
+        folder = place.parent if place.name == "manifest.json" else place
+        if not folder.is_dir() or (folder == place.parent and not place.is_file()):
+            return cls(config=ExperimentConfig.from_file(place, overrides))
+        saved = checkpoint.model_folder(folder) if _has_model(folder) else None
+        text = folder / "config.yaml"
+        if text.is_file():
+            config = ExperimentConfig.from_file(text, overrides)
+            return cls(config=config, saved=saved, runs=folder.absolute().parent)
+        if saved is None:
+            raise CheckpointError(
+                f"{folder} is neither a run nor a trained model",
+                "a configuration (YAML), a run's folder, its manifest.json, or a saved model",
+                "Check the path; runs and models are kept in `runs` unless --runs says otherwise",
+            )
+        return cls(config=ExperimentConfig.from_mapping(_mapping_of(saved), overrides), saved=saved)
+
+
+def _has_model(folder: Path) -> bool:
+    """Whether a folder is a model, or a run whose model still stands where it was."""
+    try:
+        return (checkpoint.model_folder(folder) / checkpoint.DESCRIPTION).is_file()
+    except CheckpointError:
+        if (folder / "config.yaml").is_file():
+            return False
+        raise
+
+
+def _mapping_of(model: Path) -> dict[str, Any]:
+    """A configuration for a saved model, from its description."""
+    described = checkpoint.read_description(model)
+    keys = ("seed", "dataset", "network", "sde", "objective", "training")
+    return {"name": model.resolve().name, **{key: described[key] for key in keys}}

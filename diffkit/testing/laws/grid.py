@@ -1,0 +1,69 @@
+"""The laws of a grid: as many times as were asked for, in order, with exact ends."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffkit.errors import IncompatibleError
+from diffkit.interfaces.grid import Grid
+from diffkit.interfaces.sde import GaussianSDE
+from diffkit.testing.laws.base import NotApplicable, book_of, ensure
+from diffkit.testing.laws.partners import processes_for
+
+__all__ = ["LAWS"]
+
+_STEPS = (1, 2, 3, 4, 7, 20, 100, 1000)
+
+
+def _served(grid: Grid) -> list[tuple[str, GaussianSDE, int, float, float, Tensor]]:
+    """Every process, number of steps and interval that the grid serves, with its times."""
+    found = []
+    for name, sde in processes_for(grid):
+        width = sde.t_max - sde.t_min
+        for start, stop in ((sde.t_max, sde.t_min), (sde.t_max - 0.2 * width, sde.t_min + 0.1 * width)):
+            for steps in _STEPS:
+                try:
+                    times = grid.times(sde, steps, start, stop)
+                except IncompatibleError:
+                    continue  # a grid fitted to one run refuses the others, as it should
+                found.append(
+                    (f"{name}, {steps} steps from {start:.4g} to {stop:.4g}", sde, steps, start, stop, times)
+                )
+    if not found:
+        raise NotApplicable("it serves none of the built-in processes")
+    return found
+
+
+def count_and_dtype(grid: Grid) -> None:
+    """times(sde, n, start, stop) has n + 1 entries, float64, on the CPU."""
+    for what, _, steps, _, _, times in _served(grid):
+        ensure(times.shape == (steps + 1,), f"on {what}: the shape is {tuple(times.shape)}")
+        ensure(times.dtype == torch.float64, f"on {what}: the dtype is {times.dtype}")
+
+
+def strictly_decreasing(grid: Grid) -> None:
+    """t_0 > t_1 > ... > t_n, all finite, and log-SNR increases along with it."""
+    for what, sde, _, _, _, times in _served(grid):
+        ensure(times.isfinite().all(), f"on {what}: a time is not finite")
+        ensure((times.diff() < 0.0).all(), f"on {what}: a time is not below the one before it")
+        ensure((sde.log_snr(times).diff() > 0.0).all(), f"on {what}: two times share a noise level")
+
+
+def exact_ends(grid: Grid) -> None:
+    """t_0 = start and t_n = stop, to the last bit."""
+    for what, _, _, start, stop, times in _served(grid):
+        ends = float(times[0]), float(times[-1])
+        ensure(ends == (start, stop), f"on {what}: the ends are {ends}")
+
+
+def pure(grid: Grid) -> None:
+    """The same arguments give the same times, and torch's global generator is left alone."""
+    before = torch.get_rng_state()
+    first = [row[-1] for row in _served(grid)]
+    again = [row[-1] for row in _served(grid)]
+    ensure(all(torch.equal(a, b) for a, b in zip(first, again, strict=True)), "two calls differ")
+    ensure(torch.equal(before, torch.get_rng_state()), "the global generator was moved")
+
+
+LAWS = book_of("grid", count_and_dtype, strictly_decreasing, exact_ends, pure)

@@ -1,0 +1,159 @@
+"""The laws of a metric: a figure of the examples, not of the way they were handed over."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import torch
+
+from diffkit import registry
+from diffkit.batch import Batch, Source
+from diffkit.errors import DataError
+from diffkit.interfaces.dataset import DataSpec
+from diffkit.interfaces.metric import Measurement, Metric, MetricContext
+from diffkit.noise import Noise
+from diffkit.testing.exact import GaussianProblem
+from diffkit.testing.laws.base import book_of, ensure
+
+__all__ = ["LAWS"]
+
+_SHAPE = (1, 4, 4)
+_COUNT = 60
+
+
+def _context() -> MetricContext:
+    sde = registry.create("sde", "vp")
+    problem = GaussianProblem(mean=torch.zeros(16), covariance=0.25 * torch.eye(16))
+    return MetricContext(
+        model=problem.model(sde),
+        sde=sde,
+        spec=DataSpec(shape=_SHAPE, classes=3, levels=16),
+        reference="synthetic",
+        features="synthetic",
+    )
+
+
+def _examples(source: Source, count: int = _COUNT) -> Batch:
+    """Examples with six features and three classes; the samples differ a little from the rest."""
+    index = torch.arange(count)
+    noise = Noise(seed=0, index=index).stream(source)
+    features = noise.stream("features").normal((count, 6), dtype=torch.float64)
+    return Batch(
+        x=0.5 * noise.normal((count, *_SHAPE), dtype=torch.float64),
+        index=index,
+        label=index % 3,
+        features=1.2 * features + 0.3 if source == "samples" else features,
+        logits=2.0 * noise.stream("logits").normal((count, 3), dtype=torch.float64),
+        source=source,
+    )
+
+
+def _rows(batch: Batch, rows: torch.Tensor) -> Batch:
+    fields = ("x", "index", "label", "features", "logits")
+    taken = {name: getattr(batch, name)[rows] for name in fields if getattr(batch, name) is not None}
+    return attrs.evolve(batch, **taken)
+
+
+def _batches(metric: Metric, size: int, seed: int | None = None) -> list[Batch]:
+    """Everything the metric asks for, in batches of `size`, in order or shuffled."""
+    sources: list[Source] = ["samples"]
+    sources += [source for source in ("reference", "held-out") if source in metric.needs]
+    found = []
+    for source in sources:
+        batch = _examples(source)
+        order = torch.arange(_COUNT)
+        if seed is not None:
+            order = torch.randperm(_COUNT, generator=torch.Generator().manual_seed(seed))
+        found += [_rows(batch, order[first : first + size]) for first in range(0, _COUNT, size)]
+    return found if seed is None else found[::-1]
+
+
+def _state(metric: Metric, batches: Sequence[Batch]) -> Any:
+    state = metric.start(_context())
+    for batch in batches:
+        state = metric.update(state, batch, Noise(seed=0, index=batch.index).stream(batch.source))
+    return state
+
+
+def _same(a: Measurement, b: Measurement, what: str) -> None:
+    pairs = {"value": (a.value, b.value), "error": (a.error, b.error)}
+    for name, (x, y) in pairs.items():
+        close = x == y or (x is not None and y is not None and math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-9))
+        ensure(close, f"{what}: the {name} is {x}, and was {y}")
+    ensure(a.count == b.count, f"{what}: the count is {a.count}, and was {b.count}")
+
+
+def cut_into_batches(metric: Metric) -> None:
+    """The figure does not depend on how the examples are cut into batches."""
+    whole = metric.finish(_state(metric, _batches(metric, _COUNT)))
+    for size in (1, 7, 32):
+        _same(metric.finish(_state(metric, _batches(metric, size))), whole, f"in batches of {size}")
+
+
+def order_of_batches(metric: Metric) -> None:
+    """The figure does not depend on the order of the examples."""
+    whole = metric.finish(_state(metric, _batches(metric, _COUNT)))
+    for seed in (1, 2):
+        _same(metric.finish(_state(metric, _batches(metric, 9, seed))), whole, "shuffled")
+
+
+def merging(metric: Metric) -> None:
+    """merge(state(A), state(B)) is the state of A and B together, in either order."""
+    batches = _batches(metric, 13)
+    whole = metric.finish(_state(metric, batches))
+    for cut in (1, len(batches) // 2):
+        a, b = _state(metric, batches[:cut]), _state(metric, batches[cut:])
+        _same(metric.finish(metric.merge(a, b)), whole, "merged")
+        a, b = _state(metric, batches[:cut]), _state(metric, batches[cut:])
+        _same(metric.finish(metric.merge(b, a)), whole, "merged the other way round")
+
+
+def states_are_values(metric: Metric) -> None:
+    """update leaves the state it was given as it was: two futures of one state do not meet."""
+    batches = _batches(metric, 20)
+    begun = _state(metric, batches[:1])
+    expected = metric.finish(_state(metric, batches))
+    for _ in range(2):
+        state = begun
+        for batch in batches[1:]:
+            state = metric.update(state, batch, Noise(seed=0, index=batch.index).stream(batch.source))
+        _same(metric.finish(state), expected, "a second time from the same state")
+
+
+def refuses_nan(metric: Metric) -> None:
+    """NaN among the examples is a DataError, at the latest in finish."""
+    spoilt = [_with_nan(batch) for batch in _batches(metric, _COUNT)]
+    try:
+        value = metric.finish(_state(metric, spoilt)).value
+    except DataError:
+        return
+    ensure(False, f"examples with NaN gave {value}")
+
+
+def _with_nan(batch: Batch) -> Batch:
+    fields = {name: getattr(batch, name).clone() for name in ("x", "features", "logits")}
+    for value in fields.values():
+        value[3] = torch.nan
+    return attrs.evolve(batch, **fields)
+
+
+def measurement(metric: Metric) -> None:
+    """The value is finite, its error None or finite and >= 0, its details JSON-ready; again the same."""
+    found = metric.finish(_state(metric, _batches(metric, 16)))
+    ensure(math.isfinite(found.value), f"the value is {found.value}")
+    ensure(
+        found.error is None or (math.isfinite(found.error) and found.error >= 0.0),
+        f"the error is {found.error}",
+    )
+    ensure(found.count > 0, f"the count is {found.count}")
+    json.dumps(found.details)
+    _same(metric.finish(_state(metric, _batches(metric, 16))), found, "a second time")
+
+
+LAWS = book_of(
+    "metric", measurement, cut_into_batches, order_of_batches, merging, states_are_values, refuses_nan
+)

@@ -1,0 +1,28 @@
+"""The laws of a sampler: the convergence it declares, and the manners of a pure function."""
+
+from __future__ import annotations
+
+from diffkit.testing.laws import sampler_accuracy as accuracy
+from diffkit.testing.laws import sampler_manners as manners
+from diffkit.testing.laws.base import book_of
+
+__all__ = ["LAWS"]
+
+LAWS = book_of(
+    "sampler",
+    manners.input_untouched,
+    manners.global_random_state,
+    manners.same_seed_same_bits,
+    manners.deterministic_means_seedless,
+    manners.batch_invariance,
+    manners.reentrant,
+    manners.honest_nfe,
+    manners.shapes_and_dtypes,
+    manners.transition_is_the_step,
+    accuracy.order,
+    accuracy.weak_order,
+    accuracy.point_mass,
+    accuracy.there_and_back,
+    accuracy.tolerance,
+    accuracy.samples_the_law,
+)

@@ -1,0 +1,154 @@
+"""How exact a sampler is, held against solutions known in closed form."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from diffkit.interfaces.sampler import Sampler
+from diffkit.interfaces.sde import GaussianSDE
+from diffkit.noise import Noise
+from diffkit.problem import Problem
+from diffkit.sampling import sample
+from diffkit.testing.exact import ExactProblem, GaussianProblem
+from diffkit.testing.impulses import propagate_moments
+from diffkit.testing.laws.base import NotApplicable, ensure
+from diffkit.testing.laws.partners import processes_for
+from diffkit.testing.order import (
+    OrderMeasurement,
+    irregular_times,
+    measure_order,
+    measure_weak_order,
+    order_interval,
+    standard_mixture,
+)
+
+__all__ = ["order", "point_mass", "samples_the_law", "there_and_back", "tolerance", "weak_order"]
+
+
+_FINER = (64, 128, 256, 512)
+
+
+def order(sampler: Sampler) -> None:
+    """A deterministic fixed-step sampler of order p: |x_h - x| = C h^p, p measured within 0.25 against the
+    exact quantile map of a mixture, a multistep method's history taken from the exact path."""
+    if sampler.stochastic:
+        raise NotApplicable("it is stochastic; see weak-order")
+    if sampler.adaptive:
+        raise NotApplicable("it is adaptive; see tolerance")
+    for name, sde in processes_for(sampler):
+        found = measure_order(sampler, sde)
+        if abs(found.order - sampler.order) > 0.25:  # perhaps the steps are still too long to tell
+            found = measure_order(sampler, sde, steps=_FINER)
+        ensure(abs(found.order - sampler.order) <= 0.25, _said(found, sampler.order, name))
+
+
+def weak_order(sampler: Sampler) -> None:
+    """An affine stochastic sampler of weak order p: mean and covariance of Gaussian data, propagated exactly
+    and not by Monte Carlo, err by at most C h^p, p measured to be at least the declared one less 0.25."""
+    if not sampler.stochastic:
+        raise NotApplicable("it is deterministic; see order")
+    if not sampler.affine:
+        raise NotApplicable("its coefficients depend on the state, so that moments do not propagate exactly")
+    for name, sde in processes_for(sampler):
+        found = measure_weak_order(sampler, sde)
+        if found.order < sampler.order - 0.25:
+            found = measure_weak_order(sampler, sde, steps=_FINER)
+        ensure(found.order >= sampler.order - 0.25, _said(found, sampler.order, name))
+
+
+def point_mass(sampler: Sampler) -> None:
+    """If the step is exact for a point mass, x_s = alpha_s x_0 + (sigma_s / sigma_t) (x_t - alpha_t x_0) or a
+    law of mean alpha_s x_0 and deviation sigma_s, then so is a run of any steps, its history included."""
+    if not sampler.affine:
+        raise NotApplicable("its coefficients depend on the state")
+    problem = GaussianProblem(mean=[0.6], covariance=[[0.0]])
+    exact_somewhere = False
+    for name, sde in processes_for(sampler):
+        low, high = order_interval(sde)
+        one = sde.time_of(torch.tensor([low, high], dtype=torch.float64))
+        if _point_error(sampler, sde, problem, one) > 1e-9:
+            continue
+        exact_somewhere = True
+        error = _point_error(sampler, sde, problem, irregular_times(sde, 7, low, high))
+        ensure(error <= 1e-9, f"on {name}, one step is exact and seven err by {error:.3g}")
+    if not exact_somewhere:
+        raise NotApplicable("its step is not exact for a point mass")
+
+
+def there_and_back(sampler: Sampler) -> None:
+    """A deterministic sampler also steps from s to t > s: there and back gives x again, up to its error."""
+    if sampler.stochastic:
+        raise NotApplicable("it is stochastic")
+    name, sde = processes_for(sampler)[0]
+    low, high = order_interval(sde)
+    steps = 2 if sampler.adaptive else 128
+    down = irregular_times(sde, steps, low, high)
+    noise = Noise(seed=1, index=torch.arange(16))
+    model = standard_mixture()
+    x = model.draw_at(sde, down[0], noise)
+    end = _walk(sampler, sde, model, x, down, noise)
+    error = float((_walk(sampler, sde, model, end, down.flip(0), noise) - x).abs().max())
+    ensure(error < 0.1 * float(x.std()), f"on {name}, {steps} steps there and back miss x by {error:.3g}")
+
+
+def tolerance(sampler: Sampler) -> None:
+    """An adaptive sampler's error against the exact quantile map is small, and no sample disturbs another."""
+    if not sampler.adaptive:
+        raise NotApplicable("its steps are fixed")
+    if sampler.stochastic:
+        raise NotApplicable("it is stochastic, and has no exact path to be held against")
+    problem = standard_mixture()
+    for name, sde in processes_for(sampler):
+        low, high = order_interval(sde)
+        times = sde.time_of(torch.tensor([low, high], dtype=torch.float64))
+        noise = Noise(seed=0, index=torch.arange(24))
+        x = problem.draw_at(sde, times[0], noise)
+        error = float(
+            (_walk(sampler, sde, problem, x, times, noise) - problem.flow(sde, x, *times)).abs().max()
+        )
+        ensure(error < 1e-2, f"on {name} it misses the exact path by {error:.3g}")
+        alone = _walk(sampler, sde, problem, x[5:6], times, noise.take(torch.tensor([5])))
+        with_wild = torch.cat((x[5:6], 1e3 * torch.ones(1, 1, dtype=torch.float64)))
+        both = _walk(sampler, sde, problem, with_wild, times, noise.take(torch.tensor([5, 6])))
+        gap = float((alone - both[:1]).abs().max())
+        ensure(gap < 1e-9, f"on {name} a far sample beside it changes a sample by {gap:.3g}")
+
+
+def samples_the_law(sampler: Sampler) -> None:
+    """A sampler whose steps depend on the state: from the prior to clean data at its default number of steps,
+    samples of a Gaussian of deviation 0.5 have its mean and deviation, within a fifth."""
+    if sampler.affine or (sampler.adaptive and not sampler.stochastic):
+        raise NotApplicable("it is held to exact moments or paths: see order, weak-order, tolerance")
+    for name, sde in processes_for(sampler):
+        problem = GaussianProblem(mean=torch.full((32,), 0.3), covariance=0.25 * torch.eye(32))
+        result = sample(problem.model(sde), sampler=sampler, shape=(64, 32), dtype=torch.float64, seed=4)
+        mean, deviation = float(result.x.mean()), float(result.x.std())
+        ensure(
+            abs(mean - 0.3) < 0.1 and abs(deviation - 0.5) < 0.1,
+            f"on {name}, mean and deviation are {mean:.4g} and {deviation:.4g}, not 0.3 and 0.5",
+        )
+
+
+def _said(found: OrderMeasurement, declared: int, process: str) -> str:
+    errors = ", ".join(f"{n}: {e:.2e}" for n, e in zip(found.steps, found.errors, strict=True))
+    return f"on {process} it declares {declared} and measures {found.order:.3f} (steps and errors {errors})"
+
+
+def _point_error(sampler: Sampler, sde: GaussianSDE, problem: GaussianProblem, times: Tensor) -> float:
+    """How far mean and deviation at the end are from those of a point mass."""
+    mean, covariance = propagate_moments(sampler, sde, problem, times.unbind())
+    true_mean, true_covariance = problem.moments(sde, times[-1])
+    return float((mean - true_mean).abs().max() + (covariance - true_covariance).abs().max())
+
+
+def _walk(
+    sampler: Sampler, sde: GaussianSDE, problem: ExactProblem, x: Tensor, times: Tensor, noise: Noise
+) -> Tensor:
+    given = Problem.build(problem.model(sde), sde, times.unbind(), noise.index, x)
+    carry = None
+    for number, (t, s) in enumerate(itertools.pairwise(times.unbind())):
+        x, carry = sampler.step(given, x, t, s, carry, noise.stream("sampler", number))
+    return x
