@@ -88,7 +88,7 @@ class TrainingConfig:
 class SamplingConfig:
     """How samples are drawn."""
 
-    sampler: Sampler = parameter("the numerical method", "dpm-solver++")
+    sampler: Sampler = parameter("the numerical method", "adams")
     grid: Grid | None = parameter("where the steps lie; null = the sampler's own choice", None)
     steps: int | None = parameter(
         "denoiser calls of a one-call sampler; null = the sampler's own choice",

@@ -19,13 +19,21 @@ __all__ = [
 
 
 class DiffkitError(Exception):
-    """The root: `got` what was met, `expected` what would have been right, `remedy` what to do."""
+    """The root of them.
+
+    Args:
+        got: what was met.
+        expected: what would have been right: a sentence, or a phrase that goes on after "Expected".
+        remedy: what to do.
+    """
 
     exit_status = 1
 
     def __init__(self, got: str, expected: str = "", remedy: str = "") -> None:
         self.got, self.expected, self.remedy = got, expected, remedy
-        super().__init__(" ".join(_sentence(part) for part in (got, expected, remedy) if part))
+        wanted = f"Expected {expected}" if expected[:1].islower() else expected
+        parts = (got, wanted, remedy[:1].upper() + remedy[1:])
+        super().__init__(" ".join(_sentence(part) for part in parts if part))
 
 
 class InputError(DiffkitError):

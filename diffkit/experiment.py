@@ -373,7 +373,6 @@ class Experiment:
             self._say(f"model: found {folder}, trained for {total:,} steps; reusing it (--fresh trains anew)")
             return
         found = f"going on with {folder} from step {done:,}" if done and not fresh else f"training {folder}"
-        self._say(f"model: {found}")
         config = self.config
         job = training.TrainingJob(
             dataset=config.dataset,
@@ -385,6 +384,7 @@ class Experiment:
             folder=folder,
         )
         trainer = training.Trainer(job, resume=not fresh)
+        self._say(f"model: {found}")
         quiet = self._quiet or not _is_main()
         with (
             Watch("training", trainer.total, "steps", quiet=quiet) as watch,

@@ -134,7 +134,7 @@ class Problem:
         if not isinstance(self.sde, GaussianSDE):
             raise IncompatibleError(
                 f"{type(self.sde).__name__} has no alpha_t and sigma_t",
-                "this method needs a Gaussian process",
+                "a Gaussian process, which this method needs",
                 "choose sde vp, sub-vp or ve, or a sampler made for the process",
             )
         return self.sde

@@ -101,7 +101,7 @@ def sample(
         model: a `Model`, or a callable `(x, t) -> x0_hat`.
         score: instead of `model`, a callable `(x, t) -> grad_x log p_t(x)`.
         sde, sampler, grid, conditioners: a name, a mapping or an object each. By default the model's
-            own process, `dpm-solver++`, and the sampler's own grid.
+            own process, `adams`, and the sampler's own grid.
         steps: denoiser calls of a one-call sampler.
         shape: (N, ...) of all samples; by default that of `x_init`.
         seed: of every random number; torch's global generator is neither read nor moved.
@@ -203,7 +203,7 @@ def encode(
     if run.sampler.stochastic:
         raise IncompatibleError(
             f"{type(run.sampler).__name__} draws noise in every step",
-            "encoding follows a deterministic path",
+            "a deterministic sampler, whose path can be followed back",
             "use ddim, dpm-solver++, exponential-integrator or probability-flow without noise",
         )
     upwards = [time for time in reversed(run.times) if time is not None]

@@ -23,7 +23,7 @@ __all__ = ["DEFAULT_SAMPLER", "Denoiser", "SamplingRun", "Times"]
 Denoiser = Model | Callable[[Tensor, Tensor], Tensor]
 Times = tuple[Tensor | None, ...]
 
-DEFAULT_SAMPLER = "dpm-solver++"
+DEFAULT_SAMPLER = "adams"
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -110,7 +110,7 @@ class SamplingRun:
                     raise IncompatibleError(
                         f"{type(self.conditioners[owner]).__name__} and {type(conditioner).__name__} "
                         "both change the order of the steps",
-                        "at most one conditioner of a run does",
+                        "at most one conditioner of a run that does",
                         "leave one of them out",
                     )
                 planned, owner = plan, number

@@ -11,8 +11,8 @@ In a test file of a plugin:
 
 from __future__ import annotations
 
-from diffkit.testing.laws.base import Law, LawBroken, NotApplicable
-from diffkit.testing.laws.book import check, laws
+from diffkit.testing.lawbook.base import Law, LawBroken, NotApplicable
+from diffkit.testing.lawbook.book import check, laws
 from diffkit.testing.parametrize import parametrize_with_laws
 
 __all__ = ["Law", "LawBroken", "NotApplicable", "check", "laws", "parametrize_with_laws"]

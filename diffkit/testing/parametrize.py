@@ -9,8 +9,8 @@ import attrs
 
 from diffkit import registry
 from diffkit.component import Component
-from diffkit.testing.laws.base import Law, LawBroken, NotApplicable
-from diffkit.testing.laws.book import laws
+from diffkit.testing.lawbook.base import Law, LawBroken, NotApplicable
+from diffkit.testing.lawbook.book import laws
 
 __all__ = ["parametrize_with_laws"]
 

@@ -4,12 +4,12 @@
     python examples/benchmarks/work_precision.py --problem mixture-1d --no-fit
     python examples/benchmarks/work_precision.py --end clean
 
-Every solver starts from the same noise, has the same exact denoiser (float64) and the same count of calls, and
-is held against the exact probability-flow map to where it ends. The error of a run is the geometric mean over
-samples of each sample's RMS distance. With `--end level` (the default) all end at t_min (sigma = 1e-3) after n
-intervals, so that methods are compared and not the ways to end; with `--end clean` all make n - 1 intervals
-and a last denoiser call, and the target is the limit at sigma = 0. The comparison of default settings lets
-everyone end as its own default does, held against the map to that end.
+Every solver starts from the same noise, has the same exact denoiser (float64) and the same count of calls,
+and is held against the exact probability-flow map to where it ends. The error of a run is the geometric mean
+over samples of each sample's RMS distance. With `--end level` (the default) all end at the process's t_min
+after n intervals, so that methods are compared and not the ways to end; with `--end clean` all make n - 1
+intervals and a last denoiser call, and the target is the limit at sigma = 0. The comparison of default
+settings lets everyone end as its own default does, held against the exact map to that end.
 
 Fitted grids are fitted on noises of their own, none of which is scored; what that costs is stated.
 """
@@ -33,6 +33,7 @@ from torch import Tensor
 
 import diffkit
 from diffkit.interfaces.sde import GaussianSDE
+from diffkit.sampling_run import DEFAULT_SAMPLER
 from diffkit.testing.exact import ExactProblem, KernelDensityProblem, MixtureProblem
 
 COUNTS = (5, 8, 10, 15, 20, 30, 50)
@@ -52,7 +53,7 @@ SAMPLERS: dict[str, Any] = {
         for corrector in (True, False)
     },
 }  # fmt: skip
-GRIDS = ("uniform", "quadratic", "log-snr", "karras")
+GRIDS = ("uniform", "quadratic", "log-snr", "karras", "noise-share")
 FITTED = ("adams velocity 2", "adams velocity 3", "adams velocity 4")
 """The samplers that grids are fitted for."""
 
@@ -114,7 +115,7 @@ def problems() -> dict[str, tuple[ExactProblem, int]]:
     )
     images = torch.from_numpy(load_digits().data)
     digits = KernelDensityProblem(points=2.0 * (images + 0.5) / 17.0 - 1.0, width=0.1)
-    return {"mixture-1d": (line, 128), "mixture-16d": (spread, 32), "digits": (digits, 16)}
+    return {"mixture-1d": (line, 64), "mixture-16d": (spread, 32), "digits": (digits, 16)}
 
 
 def make_case(name: str, sde: GaussianSDE, samples: int) -> Case:
@@ -138,7 +139,7 @@ def make_case(name: str, sde: GaussianSDE, samples: int) -> Case:
 def exact_ends(case: Case) -> tuple[Tensor, Tensor]:
     """The flow's map to t_min and to clean data: the quantile map in one dimension, else 1200 steps of RK4.
 
-    dy/dl = D - y in l = -log(sigma/alpha), y = x / alpha. The map to clean data goes on to sigma = 1e-6.
+    dy/du = D - y in u = -log(sigma/alpha), y = x / alpha. The map to clean data goes on to sigma = 1e-6.
     """
     sde = case.sde
     first, last = (torch.tensor(t, dtype=torch.float64) for t in (sde.t_max, sde.t_min))
@@ -147,8 +148,8 @@ def exact_ends(case: Case) -> tuple[Tensor, Tensor]:
             sde, case.start, first, None
         )
 
-    def slope(l: float, y: Tensor) -> Tensor:
-        return case.denoise(y, math.exp(-l)) - y
+    def slope(u: float, y: Tensor) -> Tensor:
+        return case.denoise(y, math.exp(-u)) - y
 
     begin, middle = (-math.log(float(case.ratio(t))) for t in (first, last))
     y = runge_kutta(slope, case.start / sde.alpha(first), begin, middle, 1000)
@@ -160,13 +161,14 @@ def exact_ends(case: Case) -> tuple[Tensor, Tensor]:
 def runge_kutta(
     slope: Callable[[float, Tensor], Tensor], y: Tensor, a: float, b: float, steps: int
 ) -> Tensor:
+    """Classical, `steps` equal steps."""
     h = (b - a) / steps
     for i in range(steps):
-        l = a + i * h
-        k1 = slope(l, y)
-        k2 = slope(l + h / 2, y + h / 2 * k1)
-        k3 = slope(l + h / 2, y + h / 2 * k2)
-        k4 = slope(l + h, y + h * k3)
+        u = a + i * h
+        k1 = slope(u, y)
+        k2 = slope(u + h / 2, y + h / 2 * k1)
+        k3 = slope(u + h / 2, y + h / 2 * k2)
+        k4 = slope(u + h, y + h * k3)
         y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
     return y
 
@@ -248,7 +250,7 @@ def measure(case: Case, counts: tuple[int, ...], end: str, trials: int, others: 
                 err=True,
             )
             add("diffkit", name, "fitted", "fitted", n, ours(case, SAMPLERS[name], grid, n, end))
-        add("diffkit", "default", "default", "default", n, ours(case, "dpm-solver++", None, n, "clean"))
+        add("diffkit", "default", "default", "default", n, ours(case, DEFAULT_SAMPLER, None, n, "clean"))
         for peer in others:
             for grid in peer.grids:
                 add(peer.library, peer.name, grid, "plain", n, theirs(case, peer, grid, n, end))

@@ -30,24 +30,6 @@ sampling: {steps: 3, count: 2}
 
 
 @pytest.fixture
-def diffkit_(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs a command in this process: its exit status, stdout and stderr."""
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def call(*arguments: str) -> Outcome:
-        import warnings
-
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
-            cli.main(arguments)
-        out, err = capsys.readouterr()
-        code = left.value.code
-        return (code if isinstance(code, int) else 0), out, err
-
-    yield call
-    signal.signal(signal.SIGTERM, handler)
-
-
-@pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A configuration in an empty working folder."""
     monkeypatch.chdir(tmp_path)

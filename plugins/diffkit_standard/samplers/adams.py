@@ -72,7 +72,7 @@ class Adams(Sampler):
 
     @property
     def default_grid(self) -> str:
-        return "quadratic"
+        return "noise-share"
 
     @property
     def default_steps(self) -> int:

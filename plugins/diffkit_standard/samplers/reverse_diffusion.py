@@ -26,7 +26,7 @@ class ReverseDiffusion(Sampler):
 
     Weak order 1. On VP it is the paper's DDPM step to first order in beta, on VE its SMLD step exactly.
 
-    Source: Song et al. 2021, arXiv 2011.13456, appendix E, eq. 45 to 47.
+    Source: Song et al. 2021, arXiv 2011.13456, appendix E.
     """
 
     source: ClassVar[str] = "Song et al. 2021, arXiv 2011.13456, appendix E"

@@ -42,7 +42,7 @@ class SASolver(Sampler):
     first steps of a run are of lower order, for want of a history; without noise that caps the order of a
     whole run at 2, and at 3 with the corrector.
 
-    Source: Xue et al. 2023, arXiv 2309.05019, eq. 14 and 17, algorithm 1.
+    Source: Xue et al. 2023, arXiv 2309.05019, section 4 and algorithm 1.
     """
 
     source: ClassVar[str] = "Xue et al. 2023, arXiv 2309.05019, algorithm 1"

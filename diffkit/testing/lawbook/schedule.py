@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from diffkit.interfaces.schedule import Schedule
-from diffkit.testing.laws.base import book_of, ensure, ensure_close
-from diffkit.testing.laws.slopes import ensure_slope, times_between
+from diffkit.testing.lawbook.base import book_of, ensure, ensure_close
+from diffkit.testing.lawbook.slopes import ensure_slope, times_between
 
 __all__ = ["LAWS"]
 

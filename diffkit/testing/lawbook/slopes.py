@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffkit.testing.laws.base import ensure
+from diffkit.testing.lawbook.base import ensure
 
 __all__ = ["ensure_slope", "times_between"]
 

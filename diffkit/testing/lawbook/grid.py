@@ -8,8 +8,8 @@ from torch import Tensor
 from diffkit.errors import IncompatibleError
 from diffkit.interfaces.grid import Grid
 from diffkit.interfaces.sde import GaussianSDE
-from diffkit.testing.laws.base import NotApplicable, book_of, ensure
-from diffkit.testing.laws.partners import processes_for
+from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure
+from diffkit.testing.lawbook.partners import processes_for
 
 __all__ = ["LAWS"]
 

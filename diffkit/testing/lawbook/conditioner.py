@@ -16,8 +16,8 @@ from diffkit.noise import Noise
 from diffkit.problem import Problem
 from diffkit.sampling import SampleResult, sample
 from diffkit.testing.exact import LabelledModel
-from diffkit.testing.laws.base import book_of, ensure, ensure_close
-from diffkit.testing.laws.partners import flat_mixture, processes_for
+from diffkit.testing.lawbook.base import book_of, ensure, ensure_close
+from diffkit.testing.lawbook.partners import flat_mixture, processes_for
 
 __all__ = ["LAWS"]
 

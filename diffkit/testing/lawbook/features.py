@@ -13,7 +13,7 @@ from diffkit import registry
 from diffkit.errors import InputError
 from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.features import FeatureExtractor, Features
-from diffkit.testing.laws.base import NotApplicable, book_of, ensure, ensure_close
+from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure, ensure_close
 
 __all__ = ["LAWS"]
 

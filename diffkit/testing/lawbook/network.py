@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffkit.errors import InputError
 from diffkit.interfaces.network import Level, Network
 from diffkit.noise import Noise
-from diffkit.testing.laws.base import NotApplicable, book_of, ensure, ensure_close
+from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure, ensure_close
 
 __all__ = ["LAWS"]
 

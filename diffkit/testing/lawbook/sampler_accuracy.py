@@ -14,8 +14,8 @@ from diffkit.problem import Problem
 from diffkit.sampling import sample
 from diffkit.testing.exact import ExactProblem, GaussianProblem
 from diffkit.testing.impulses import propagate_moments
-from diffkit.testing.laws.base import NotApplicable, ensure
-from diffkit.testing.laws.partners import processes_for
+from diffkit.testing.lawbook.base import NotApplicable, ensure
+from diffkit.testing.lawbook.partners import processes_for
 from diffkit.testing.order import (
     OrderMeasurement,
     irregular_times,

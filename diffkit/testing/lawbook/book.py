@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 from diffkit import registry
-from diffkit.testing.laws.base import Law, LawBroken, NotApplicable
+from diffkit.testing.lawbook.base import Law, LawBroken, NotApplicable
 
 __all__ = ["check", "laws"]
 
@@ -18,7 +18,7 @@ def laws(kind: str) -> tuple[Law, ...]:
         ComponentError: no such kind.
     """
     name = registry.find_kind(kind).name
-    book: tuple[Law, ...] = importlib.import_module(f"diffkit.testing.laws.{name}").LAWS
+    book: tuple[Law, ...] = importlib.import_module(f"diffkit.testing.lawbook.{name}").LAWS
     return book
 
 

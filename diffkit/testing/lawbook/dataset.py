@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from diffkit.interfaces.dataset import Dataset, Examples, SplitName
-from diffkit.testing.laws.base import NotApplicable, book_of, ensure, ensure_close
+from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure, ensure_close
 
 __all__ = ["LAWS"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from diffkit.errors import InputError
 from diffkit.interfaces.operator import Operator
 from diffkit.noise import Noise
-from diffkit.testing.laws.base import NotApplicable, book_of, ensure, ensure_close
+from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure, ensure_close
 
 __all__ = ["LAWS"]
 

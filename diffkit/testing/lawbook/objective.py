@@ -20,8 +20,8 @@ from diffkit.interfaces.sde import GaussianSDE
 from diffkit.noise import Noise
 from diffkit.statistics import DataStatistics
 from diffkit.testing.exact import ExactProblem, PointMass
-from diffkit.testing.laws.base import NotApplicable, book_of, ensure, ensure_close
-from diffkit.testing.laws.partners import flat_mixture, processes_for
+from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure, ensure_close
+from diffkit.testing.lawbook.partners import flat_mixture, processes_for
 
 __all__ = ["LAWS"]
 

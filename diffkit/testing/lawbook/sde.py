@@ -9,8 +9,8 @@ from diffkit.interfaces.sde import SDE, GaussianSDE
 from diffkit.noise import Noise
 from diffkit.tensors import expand
 from diffkit.testing.exact import MixtureProblem
-from diffkit.testing.laws.base import NotApplicable, book_of, ensure, ensure_close
-from diffkit.testing.laws.slopes import ensure_slope, times_between
+from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure, ensure_close
+from diffkit.testing.lawbook.slopes import ensure_slope, times_between
 
 __all__ = ["LAWS"]
 

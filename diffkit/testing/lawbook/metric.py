@@ -17,7 +17,7 @@ from diffkit.interfaces.dataset import DataSpec
 from diffkit.interfaces.metric import Measurement, Metric, MetricContext
 from diffkit.noise import Noise
 from diffkit.testing.exact import GaussianProblem
-from diffkit.testing.laws.base import book_of, ensure
+from diffkit.testing.lawbook.base import book_of, ensure
 
 __all__ = ["LAWS"]
 

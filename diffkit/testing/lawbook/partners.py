@@ -11,7 +11,7 @@ from diffkit.component import Component
 from diffkit.interfaces.model import Model
 from diffkit.interfaces.sde import GaussianSDE
 from diffkit.testing.exact import ExactProblem, MixtureProblem
-from diffkit.testing.laws.base import NotApplicable
+from diffkit.testing.lawbook.base import NotApplicable
 
 __all__ = ["Watched", "flat_mixture", "processes_for"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from diffkit.testing.laws import sampler_accuracy as accuracy
-from diffkit.testing.laws import sampler_manners as manners
-from diffkit.testing.laws.base import book_of
+from diffkit.testing.lawbook import sampler_accuracy as accuracy
+from diffkit.testing.lawbook import sampler_manners as manners
+from diffkit.testing.lawbook.base import book_of
 
 __all__ = ["LAWS"]
 

@@ -10,8 +10,8 @@ from diffkit.noise import Noise
 from diffkit.problem import Problem
 from diffkit.sampling import SampleResult, sample, sample_steps
 from diffkit.testing.impulses import Impulses
-from diffkit.testing.laws.base import NotApplicable, ensure, ensure_close
-from diffkit.testing.laws.partners import Watched, flat_mixture, processes_for
+from diffkit.testing.lawbook.base import NotApplicable, ensure, ensure_close
+from diffkit.testing.lawbook.partners import Watched, flat_mixture, processes_for
 
 __all__ = [
     "batch_invariance",
