@@ -11,6 +11,7 @@ differ only in sampling share one; `<runs>/<name>-<key>` for runs; `<runs>/cache
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from diffkit import (
     checkpoint,
     compatibility,
     gallery,
+    grid_store,
     hooks,
     identity,
     measuring,
@@ -198,7 +200,7 @@ class Experiment:
         Raises:
             CheckpointError: it is not there, not whole, or not trained yet.
         """
-        folder = self._saved or self.model_folder
+        folder = self._model_home()
         key = f"{folder} {checkpoint_name}"
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = (key, checkpoint.load(folder, checkpoint_name))
@@ -244,14 +246,20 @@ class Experiment:
             if on_step is not None:
                 on_step(step)
 
+        made = made if label is None else _asking(made, label)
+        method = registry.create("sampler", sampler) if other else chosen.sampler
+        moves = chosen.steps if steps is None and not other else steps
+        grid = None if other else chosen.grid
+        if grid_store.awaits_fit(grid):
+            grid = grid_store.fitted_grid(trained, self._model_home(), method, moves, made, self._say)
         return sampling.sample(
             trained,
             sde=self.config.sde,
-            sampler=sampler if other else chosen.sampler,
-            steps=chosen.steps if steps is None and not other else steps,
-            grid=None if other else chosen.grid,
+            sampler=method,
+            steps=moves,
+            grid=grid,
             shape=(number, *trained.spec.shape),
-            conditioners=made if label is None else _asking(made, label),
+            conditioners=made,
             seed=self.config.seed if seed is None else seed,
             first=first,
             batch_size=chosen.batch_size,
@@ -293,7 +301,7 @@ class Experiment:
         if _is_main():
             recording.ensure_writable(self.folder)
             plain = {name: attrs.asdict(figure) for name, figure in figures.items()}
-            storage.write_json(self.folder / "metrics.json", plain)
+            recording.write_text(self.folder / "metrics.json", json.dumps(plain, indent=2) + "\n")
         self._timing["evaluation"] = time.monotonic() - began
         return figures
 
@@ -348,7 +356,7 @@ class Experiment:
             self.config,
             self.selection,
             self.findings,
-            model=self._saved or self.model_folder,
+            model=self._model_home(),
             step=self.model().step,
             timing=self._timing,
         )
@@ -359,7 +367,10 @@ class Experiment:
 
     def save(self, path: str | Path) -> Path:
         """Copies the trained model, whole, to any path; `diffkit.load(path)` has it back."""
-        return checkpoint.copy(self._saved or self.model_folder, path)
+        return checkpoint.copy(self._model_home(), path)
+
+    def _model_home(self) -> Path:
+        return self._saved or self.model_folder
 
     def _only_trainer(self, folder: Path) -> contextlib.AbstractContextManager[Any]:
         """A lock that one process (of several that train together) holds while it trains."""

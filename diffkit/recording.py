@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import attrs
 import numpy as np
 import torch
 
-from diffkit import documents, gallery, identity, plots, storage
+from diffkit import documents, gallery, identity, plots
 from diffkit.config import ExperimentConfig, to_mapping
 from diffkit.errors import ConfigError
 from diffkit.interfaces.dataset import Dataset
@@ -19,7 +20,7 @@ from diffkit.journal import read_log
 from diffkit.sampling import SampleResult
 from diffkit.selection import Finding, Selection
 
-__all__ = ["ensure_writable", "write_record", "write_samples"]
+__all__ = ["ensure_writable", "write_record", "write_samples", "write_text"]
 
 _CHECKED = ("config.yaml", "samples.npz", "metrics.json", "log.jsonl")
 
@@ -56,11 +57,10 @@ def write_record(
         timing: seconds, by stage.
     """
     ensure_writable(folder)
-    (folder / "config.yaml").write_text(documents.dump(to_mapping(config)), encoding="utf-8")
+    write_text(folder / "config.yaml", documents.dump(to_mapping(config)))
     log = list(read_log(model / "log.jsonl"))
     if log:
-        text = (model / "log.jsonl").read_text(encoding="utf-8")
-        (folder / "log.jsonl").write_text(text, encoding="utf-8")
+        write_text(folder / "log.jsonl", (model / "log.jsonl").read_text(encoding="utf-8"))
         curve = plots.loss_curve([line["step"] for line in log], [line["loss"] for line in log])
         plots.save(curve, folder / "loss.png")
     present = [name for name in _CHECKED if (folder / name).is_file()]
@@ -79,8 +79,15 @@ def write_record(
         "command": f"diffkit run {folder}",
         "timing": {stage: round(seconds, 2) for stage, seconds in timing.items()},
     }
-    storage.write_json(folder / "manifest.json", manifest)
+    write_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
     return folder / "manifest.json"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def ensure_writable(folder: Path) -> None:

@@ -70,7 +70,7 @@ class TestReading:
     def test_the_defaults_are_components_too(self) -> None:
         read = config()
         assert read.sde == create("sde", "vp")
-        assert read.sampling.sampler == create("sampler", "dpm-solver++")
+        assert read.sampling.sampler == create("sampler", "adams")
         assert read.evaluation.features == create("features", "classifier")
         assert config(sampling={}) == config(evaluation={}) == read
 
@@ -198,7 +198,7 @@ class TestOverrides:
             (["seed=3"], {"seed": 3}),
             (["training.steps=5", "training.labels=true"], {"training": {"steps": 5, "labels": True}}),
             (["network.channels=16"], {"network": {"name": "unet", "channels": 16}}),
-            (["sampling.sampler.order=3"], {"sampling": {"sampler": {"name": "dpm-solver++", "order": 3}}}),
+            (["sampling.sampler.order=4"], {"sampling": {"sampler": {"name": "adams", "order": 4}}}),
             (
                 ["sde.schedule.beta_max=9", "sde.schedule.name=linear"],
                 {"sde": {"name": "vp", "schedule": "linear"}},
@@ -287,7 +287,7 @@ class TestWriting:
     def test_two_ways_to_write_one_experiment_are_written_the_same(self) -> None:
         one = config(sde="vp", schedule="cosine", network={"name": "unet"}, training={})
         other = config(
-            sde={"name": "vp", "schedule": {"name": "cosine"}}, sampling={"sampler": "diffkit:dpm-solver++"}
+            sde={"name": "vp", "schedule": {"name": "cosine"}}, sampling={"sampler": "diffkit:adams"}
         )
         assert to_mapping(one) == to_mapping(other)
         assert "schedule" not in to_mapping(one)

@@ -246,3 +246,26 @@ def test_a_journal_drops_the_steps_that_are_repeated(tmp_path: Path) -> None:
         (3, 3.0),
         (4, 40.0),
     ]
+
+
+def test_a_fitted_grid_is_fitted_once_and_kept_beside_the_model(
+    experiment: diffkit.Experiment, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wish = changed(sampling={**SMALL["sampling"], "grid": "fitted", "conditioners": []})
+    first = diffkit.Experiment.from_dict(wish, runs=runs)
+    again = diffkit.Experiment.from_dict(wish, runs=runs)
+    made = first.sample(2)
+    assert "forward passes" in capsys.readouterr().err
+    kept = list((experiment.model_folder / "grids").glob("*.json"))
+    assert len(kept) == 1
+    assert torch.equal(again.sample(2).x, made.x)
+    assert "forward passes" not in capsys.readouterr().err
+    plain = experiment.sample(2, conditioners=[])
+    assert made.nfe == plain.nfe == 4
+    assert not torch.equal(made.x, plain.x)
+
+
+def test_figures_on_disk_are_by_name_and_nothing_else(experiment: diffkit.Experiment) -> None:
+    figures = json.loads((experiment.folder / "metrics.json").read_text())
+    assert set(figures) == {"fid", "inception-score"}
+    assert all(set(figure) == {"value", "error", "count", "details"} for figure in figures.values())

@@ -43,7 +43,7 @@ def living_bytes() -> int:
     storages = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for tensor in gc.get_objects()
-        if isinstance(tensor, Tensor)
+        if issubclass(type(tensor), Tensor)
     }
     return sum(storages.values())
 

@@ -54,6 +54,17 @@ SAMPLERS: dict[str, Any] = {
     },
 }  # fmt: skip
 GRIDS = ("uniform", "quadratic", "log-snr", "karras", "noise-share")
+HEADINGS = (
+    "calls",
+    "best, fitted grids too",
+    "best without",
+    "best peer",
+    "ratio",
+    "without",
+    "defaults: ours",
+    "best peer's",
+    "ratio",
+)
 FITTED = ("adams velocity 2", "adams velocity 3", "adams velocity 4")
 """The samplers that grids are fitted for."""
 
@@ -290,10 +301,7 @@ def table(results: list[Result], counts: tuple[int, ...]) -> list[str]:
     for problem in dict.fromkeys(r.problem for r in results):
         rows = [r for r in results if r.problem == problem]
         lines += [f"### {problem}", ""]
-        lines += [
-            "| calls | best, fitted grids too | best without | best peer | ratio | without | defaults: ours | best peer's | ratio |"
-        ]
-        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        lines += [f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
         logs: tuple[list[float], ...] = ([], [], [])
         for n in counts:
             whole, plain, peer = (

@@ -58,7 +58,9 @@ def fitted(sde: GaussianSDE) -> Grid:
 
 
 def test_it_beats_every_plain_grid_on_noises_it_has_not_seen(sde: GaussianSDE, fitted: Grid) -> None:
-    plain = min(error(sde, name, None, 5) for name in ("uniform", "quadratic", "log-snr", "karras"))
+    plain = min(
+        error(sde, name, None, 5) for name in ("uniform", "quadratic", "log-snr", "karras", "noise-share")
+    )
     assert error(sde, fitted, None, 5) < 0.6 * plain
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import attrs
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,9 +12,11 @@ from hypothesis import strategies as st
 
 import diffkit
 from diffkit.errors import ConfigError, IncompatibleError
+from diffkit.interfaces.sde import SDE
+from diffkit.noise import Noise
 
 PROCESSES = ("vp", "sub-vp", "ve", "flow", {"name": "vp", "schedule": "cosine"})
-GRIDS = ("uniform", "log-snr", "karras", "quadratic", {"name": "karras", "rho": 1.0})
+GRIDS = ("uniform", "log-snr", "karras", "quadratic", "noise-share", {"name": "karras", "rho": 1.0})
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=str)
@@ -43,6 +48,8 @@ def test_each_is_uniform_in_its_own_variable() -> None:
         ("quadratic", torch.sqrt),
         ("log-snr", lambda t: torch.log(sde.alpha(t) / sde.sigma(t))),
         ("karras", lambda t: (sde.sigma(t) / sde.alpha(t)) ** (1 / 7)),
+        ("noise-share", lambda t: torch.sqrt(sde.sigma(t) / (sde.alpha(t) + sde.sigma(t)))),
+        ({"name": "noise-share", "rho": 1.0}, lambda t: sde.sigma(t) / (sde.alpha(t) + sde.sigma(t))),
         ({"name": "karras", "rho": 3.0}, lambda t: (sde.sigma(t) / sde.alpha(t)) ** (1 / 3)),
     ):
         times = diffkit.create("grid", grid).times(sde, 8, 0.9, 0.01)
@@ -62,21 +69,42 @@ def test_karras_is_the_published_formula_on_its_own_process() -> None:
     torch.testing.assert_close(sde.sigma(times), expected, rtol=1e-9, atol=0.0)
 
 
-def test_karras_refuses_a_process_without_a_noise_to_signal_ratio() -> None:
-    class Odd(type(diffkit.create("sde", "vp")).__mro__[3]):  # SDE itself, not a Gaussian one
-        def drift(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-            return x
-
-        def diffusion(self, t: torch.Tensor) -> torch.Tensor:
-            return t
-
-        def prior(self, shape: object, noise: object, dtype: object = None, device: object = None) -> object:
-            return None
-
-    with pytest.raises(IncompatibleError, match="use grid uniform"):
-        diffkit.create("grid", "karras").times(Odd(), 3, 1.0, 0.1)
+def test_the_noise_share_is_the_time_of_the_flow() -> None:
+    flow, quadratic = diffkit.create("sde", "flow"), diffkit.create("grid", "quadratic")
+    times = diffkit.create("grid", "noise-share").times(flow, 9, 0.99, 0.01)
+    torch.testing.assert_close(times, quadratic.times(flow, 9, 0.99, 0.01), rtol=1e-12, atol=0.0)
 
 
-def test_rho_must_be_positive() -> None:
+@attrs.frozen(kw_only=True)
+class Unnamed(SDE):
+    """A process without rates."""
+
+    def drift(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return -x
+
+    def diffusion(self, t: torch.Tensor) -> torch.Tensor:
+        return torch.ones_like(t)
+
+    def prior(
+        self,
+        shape: Sequence[int],
+        noise: Noise,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> torch.Tensor:
+        return noise.normal(shape, dtype=dtype, device=device)
+
+
+@pytest.mark.parametrize("grid", ["karras", "noise-share", "log-snr"])
+def test_a_process_without_rates_is_refused_with_the_remedy(grid: str) -> None:
+    placed = diffkit.create("grid", grid)
+    with pytest.raises(IncompatibleError, match="[Uu]se grid uniform"):
+        placed.times(Unnamed(), 3, 1.0, 0.1)
+    with pytest.raises(IncompatibleError, match="[Uu]se grid uniform"):
+        diffkit.sample(score=lambda x, t: -x, sde=Unnamed(), sampler="adams", grid=grid, shape=(1, 1))
+
+
+@pytest.mark.parametrize("grid", ["karras", "noise-share"])
+def test_rho_must_be_positive(grid: str) -> None:
     with pytest.raises(ConfigError, match="rho"):
-        diffkit.create("grid", {"name": "karras", "rho": 0.0})
+        diffkit.create("grid", {"name": grid, "rho": 0.0})

@@ -17,6 +17,7 @@ from diffkit.noise import Noise
 from diffkit.statistics import DataStatistics
 from diffkit_standard.objectives.noise import NoisePrediction
 from diffkit_standard.schedules.cosine import Cosine
+from diffkit_standard.schedules.discrete import Discrete
 from diffkit_standard.sdes.sub_vp import SubVP
 from diffkit_standard.sdes.ve import VE
 from diffkit_standard.sdes.vp import VP
@@ -203,3 +204,36 @@ def test_auto_is_resolved_from_the_data_and_refused_before() -> None:
 def test_a_spread_that_is_none_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="sigma_data"):
         NoisePrediction(sigma_data=value)  # type: ignore[arg-type]
+
+
+class TestBoundWeights:
+    def test_discrete_ones_are_those_of_the_ddpm_bound(self) -> None:
+        """T beta^2 / (2 sigma_q^2 a (1 - alpha_bar)) from the table, at every level but the first."""
+        T = 300
+        process = VP(schedule=Discrete(steps=T))
+        beta = torch.linspace(1e-4, 0.02, T, dtype=torch.float64)
+        kept = torch.cumprod(1.0 - beta, 0)
+        before = torch.cat((torch.ones(1, dtype=torch.float64), kept[:-1]))
+        posterior = beta * (1.0 - before) / (1.0 - kept)
+        expected = T * beta**2 / (2.0 * posterior * (1.0 - beta) * (1.0 - kept))
+        t = torch.arange(1, T + 1, dtype=torch.float64) / T
+        weight = NoisePrediction(weighting="bound", levels=T).weight(process, t)
+        torch.testing.assert_close(weight[1:], expected[1:], rtol=1e-9, atol=0.0)
+        assert weight[0] == weight[1]
+
+    @pytest.mark.parametrize("sde", PROCESSES)
+    def test_the_continuous_one_is_the_limit_of_many_levels(self, sde: GaussianSDE) -> None:
+        t = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
+        limit = NoisePrediction(weighting="bound").weight(sde, t)
+        fine = NoisePrediction(weighting="bound", levels=1_000_000).weight(sde, t)
+        torch.testing.assert_close(fine, limit, rtol=1e-4, atol=0.0)
+
+    def test_the_loss_is_weighted(self) -> None:
+        batch = Batch(x=torch.zeros(64, 3), index=torch.arange(64))
+        wrong = Spy(torch.zeros(64, 3))
+        process, noise = VP(), noise_of(64)
+        unit = NoisePrediction(sigma_data=0.5)
+        plain, _, _ = unit.loss(wrong, process, batch, noise, None)
+        bound = attrs.evolve(unit, weighting="bound")
+        weighted, _, _ = bound.loss(wrong, process, batch, noise, None)
+        torch.testing.assert_close(weighted, plain * bound.weight(process, wrong.level.t).float())

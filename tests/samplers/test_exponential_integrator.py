@@ -19,7 +19,7 @@ def integrator(**fields: object) -> object:
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 def test_it_has_the_order_it_declares_given_a_history(degree: int, process: str) -> None:
     sampler = integrator(degree=degree)
-    found = measure_order(sampler, diffkit.create("sde", process), steps=(32, 64, 128))
+    found = measure_order(sampler, diffkit.create("sde", process), steps=(64, 128, 256))
     assert sampler.order == degree + 1
     assert abs(found.order - sampler.order) < 0.25, found
 

@@ -43,7 +43,7 @@ def test_its_own_start_caps_the_order_at_three() -> None:
 
 @pytest.mark.parametrize("scale", [0.02, 1.0, 4.0])
 def test_the_predictor_integrates_polynomials_in_half_the_log_snr(scale: float) -> None:
-    """D a cubic in l = lambda/2: x_s = (sigma_s/sigma_t) x + alpha_s int e^(l - l_s) D(l) dl, by quadrature."""
+    """D a cubic in l = lambda/2: x_s = (sigma_s/sigma_t) x + alpha_s int e^(l - l_s) D dl, by quadrature."""
     sde = diffkit.create("sde", "vp")
     places = torch.tensor([-1.5, -1.1, -0.9, -0.4, -0.2], dtype=torch.float64) * scale
 

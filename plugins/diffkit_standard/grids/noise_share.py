@@ -21,11 +21,11 @@ class NoiseShare(Grid):
     """Uniform in r^(1/rho), r = sigma / (alpha + sigma), the share of noise in x_t; r = 1/(1 + e^(lambda/2)).
 
     r is the time of the flow process, whatever the process at hand, and the variable in which Adams methods
-    on the velocity work. rho = 2 is DDIM's quadratic rule in that time: dense at low noise, yet never wasteful
+    on the velocity work. rho = 2 is DDIM's quadratic rule in that time: dense at low noise, yet not wasteful
     at the noisy end, where a log-SNR grid spends a third of its steps on levels that hold no signal.
 
-    Source: after Song, Meng and Ermon 2021, arXiv 2010.02502, appendix D.2 (the quadratic rule), and Liu, Gong
-    and Liu 2023, arXiv 2209.03003 (the time).
+    Source: after Song, Meng and Ermon 2021, arXiv 2010.02502, appendix D.2 (the quadratic rule), and Liu,
+    Gong and Liu 2023, arXiv 2209.03003 (the time).
     """
 
     source: ClassVar[str] = (

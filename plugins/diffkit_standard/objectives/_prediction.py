@@ -82,7 +82,7 @@ def sigma_data_field() -> Any:
 class Prediction(Objective):
     """An objective of the family; a concrete one has the two fields and gives `target` and `denoised`.
 
-    Both, and `weight`, are given rates that broadcast over x: 0-d, or (B, 1, ...).
+    Both are given rates that broadcast over x: 0-d, or (B, 1, ...).
     """
 
     sigma_data: float | Literal["auto"]
@@ -96,9 +96,9 @@ class Prediction(Objective):
     def denoised(self, x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """D, from x_t and the network's output F, shaped like `x`."""
 
-    def weight(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """By how much the loss counts at a noise level."""
-        return torch.ones_like(sigma)
+    def weight(self, sde: GaussianSDE, t: Tensor) -> Tensor:
+        """By how much the loss counts at the times t, (B,)."""
+        return torch.ones_like(t)
 
     def distance(self, error: Tensor) -> Tensor:
         """The loss of an error, element by element."""
@@ -141,7 +141,8 @@ class Prediction(Objective):
         alpha, sigma = expand(process.alpha(t), batch.x), expand(process.sigma(t), batch.x)
         output = self.output(module, process, x_t, t, batch.label)
         error = output - self.target(batch.x, eps, alpha, sigma)
-        return (self.weight(alpha, sigma) * self.distance(error)).flatten(1).mean(1), state, {}
+        weight = expand(self.weight(process, t), batch.x)
+        return (weight * self.distance(error)).flatten(1).mean(1), state, {}
 
     def model(self, module: nn.Module, sde: SDE) -> Model:
         return _Denoiser(module=module, sde=gaussian(sde), objective=self)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import ClassVar, Literal, final
 
 import attrs
-from attrs.validators import in_
+import torch
+from attrs.validators import ge, in_, optional
 from torch import Tensor
 
 from diffkit.component import parameter
+from diffkit.interfaces.sde import GaussianSDE
 from diffkit_standard.objectives._prediction import Prediction, Times, sigma_data_field, times_field
 
 __all__ = ["NoisePrediction"]
@@ -20,18 +22,34 @@ __all__ = ["NoisePrediction"]
 @final
 @attrs.frozen(kw_only=True)
 class NoisePrediction(Prediction):
-    """Mean over the elements of |F(c_in x_t) - eps|^2, or of the absolute difference.
+    """Mean over the elements of weight |F(c_in x_t) - eps|^2, or of the absolute difference.
+
+    The bound's weight is -lambda'(t)/2 = g^2 / (2 sigma^2) in continuous time, and with T levels
+
+        T/2 (e^(lambda(t - 1/T) - lambda(t)) - 1) = T beta^2 / (2 sigma_q^2 a (1 - alpha_bar)),
+
+    a = 1 - beta and sigma_q^2 the posterior's variance; the first level takes the second's.
 
     Needs a Gaussian process and a network whose output is shaped like its input; the trained model
     offers `denoise`.
     """
 
-    source: ClassVar[str] = "Ho et al. 2020, arXiv 2006.11239, eq. 14"
+    source: ClassVar[str] = (
+        "Ho et al. 2020, arXiv 2006.11239, eq. 12 and 14; Kingma et al. 2021, arXiv 2107.00630, eq. 14 and 17"
+    )
 
     norm: Literal["l2", "l1"] = parameter(
         "l2: squared error, whose minimum is the posterior mean; l1: absolute error, the median",
         "l2",
         validator=in_(("l2", "l1")),
+    )
+    weighting: Literal["unit", "bound"] = parameter(
+        "weight of a time: 1, or that of the variational bound on the likelihood",
+        "unit",
+        validator=in_(("unit", "bound")),
+    )
+    levels: int | None = parameter(
+        "T of the discrete bound; null = its limit of continuous time", None, validator=optional(ge(2))
     )
     times: Times = times_field()
     sigma_data: float | Literal["auto"] = sigma_data_field()
@@ -41,6 +59,15 @@ class NoisePrediction(Prediction):
 
     def denoised(self, x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return (x - sigma * output) / alpha
+
+    def weight(self, sde: GaussianSDE, t: Tensor) -> Tensor:
+        if self.weighting == "unit":
+            return torch.ones_like(t)
+        if self.levels is None:
+            return 0.5 * (sde.diffusion(t) / sde.sigma(t)) ** 2
+        at = t.clamp(min=2.0 / self.levels)  # the first level's own term is the decoder's
+        before = sde.log_snr(at - 1.0 / self.levels)
+        return 0.5 * self.levels * torch.expm1(before - sde.log_snr(at))
 
     def distance(self, error: Tensor) -> Tensor:
         return error.square() if self.norm == "l2" else error.abs()

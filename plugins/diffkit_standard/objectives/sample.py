@@ -14,6 +14,7 @@ from attrs.validators import gt, in_
 from torch import Tensor
 
 from diffkit.component import parameter
+from diffkit.interfaces.sde import GaussianSDE
 from diffkit_standard.objectives._prediction import Prediction, Times, sigma_data_field, times_field
 
 __all__ = ["SamplePrediction"]
@@ -47,8 +48,8 @@ class SamplePrediction(Prediction):
     def denoised(self, x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return output
 
-    def weight(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def weight(self, sde: GaussianSDE, t: Tensor) -> Tensor:
         if self.weighting == "unit":
-            return torch.ones_like(sigma)
-        snr = (alpha / sigma) ** 2
+            return torch.ones_like(t)
+        snr = torch.exp(sde.log_snr(t))
         return snr if self.weighting == "snr" else snr.clamp(max=self.gamma)

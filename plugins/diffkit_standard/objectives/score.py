@@ -58,5 +58,5 @@ class ScorePrediction(Prediction):
     def denoised(self, x: Tensor, output: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return (x + sigma**2 * output) / alpha
 
-    def weight(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        return sigma**2
+    def weight(self, sde: GaussianSDE, t: Tensor) -> Tensor:
+        return sde.sigma(t) ** 2
