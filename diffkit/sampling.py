@@ -223,14 +223,13 @@ def _loop(
     run: SamplingRun, index: Tensor, shape: Sequence[int], x_init: Tensor | None
 ) -> Iterator[SampleStep]:
     noise = Noise(seed=run.seed, index=index)
-    if x_init is None:
-        x = run.sde.prior((len(index), *shape), noise.stream("prior"), run.dtype, run.device)
-        x = x.to(dtype=run.dtype, device=run.device)
-    else:
-        x = x_init.to(dtype=run.dtype, device=run.device)
     if run.particles > 1:
         noise = noise.split(run.particles)
-        x = x.repeat_interleave(run.particles, dim=0)
+    if x_init is None:
+        x = run.sde.prior((len(noise.index), *shape), noise.stream("prior"), run.dtype, run.device)
+    else:
+        x = x_init.repeat_interleave(run.particles, dim=0) if run.particles > 1 else x_init
+    x = x.to(dtype=run.dtype, device=run.device)
     problem = Problem.build(run.model, run.sde, run.times, noise.index, x, run.conditioners)
     moves, owner = run.moves()
     memories: list[Any] = [None] * len(run.conditioners)
@@ -288,7 +287,7 @@ def _step(
     x: Tensor,
     index: Tensor,
 ) -> SampleStep:
-    calls = problem.calls
+    calls = problem.calls.clone()
     if run.particles > 1:
         x = x[:: run.particles]
         calls = calls.reshape(-1, run.particles).sum(1)

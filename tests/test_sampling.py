@@ -458,6 +458,7 @@ class TestConditioners:
 
     def test_particles_are_folded_into_the_batch_and_out_again(self) -> None:
         seen: list[tuple[int, list[int]]] = []
+        starts: list[Tensor] = []
 
         @final
         @attrs.frozen(kw_only=True)
@@ -477,9 +478,12 @@ class TestConditioners:
                 noise: Noise,
             ) -> tuple[Tensor, Any]:
                 seen.append((len(x_s), problem.index.tolist()))
+                if t is None:
+                    starts.append(x_s)
                 return x_s, memory
 
         result = sample(shape=(2, 2), sampler="euler-maruyama", conditioners=[Three()], trajectory=True)
+        assert len(starts[0].unique(dim=0)) == 6  # every particle is a draw of its own from the prior
         assert set(map(str, seen)) == {str((6, [0, 0, 0, 1, 1, 1]))}
         assert result.x.shape == (2, 2)
         assert result.trajectory is not None
