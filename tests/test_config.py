@@ -295,7 +295,7 @@ class TestWriting:
     def test_every_field_is_written_out(self) -> None:
         mapping = to_mapping(config())
         assert mapping["training"]["learning_rate"] == 1e-3
-        assert mapping["sampling"]["sampler"]["order"] == 2
+        assert mapping["sampling"]["sampler"]["order"] == 3
         assert set(mapping["training"]) == set(attrs.fields_dict(TrainingConfig))
 
     @settings(derandomize=True, deadline=None, max_examples=60)

@@ -98,9 +98,9 @@ class Unnamed(SDE):
 @pytest.mark.parametrize("grid", ["karras", "noise-share", "log-snr"])
 def test_a_process_without_rates_is_refused_with_the_remedy(grid: str) -> None:
     placed = diffkit.create("grid", grid)
-    with pytest.raises(IncompatibleError, match="[Uu]se grid uniform"):
+    with pytest.raises(IncompatibleError, match=r"[Uu]se grid uniform"):
         placed.times(Unnamed(), 3, 1.0, 0.1)
-    with pytest.raises(IncompatibleError, match="[Uu]se grid uniform"):
+    with pytest.raises(IncompatibleError, match=r"[Uu]se grid uniform"):
         diffkit.sample(score=lambda x, t: -x, sde=Unnamed(), sampler="adams", grid=grid, shape=(1, 1))
 
 
