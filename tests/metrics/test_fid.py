@@ -167,7 +167,7 @@ def test_float32_features_are_summed_in_float64() -> None:
 
 def test_the_error_is_the_jackknife_of_ten_groups() -> None:
     samples, reference = normal(95, 4, seed=1), normal(200, 4, seed=2)
-    group = torch.arange(95) % 10
+    group = torch.tensor([index * 2654435769 % 2**32 * 10 // 2**32 for index in range(95)])
     left_out = np.array([FID().distance(samples[group != j], reference) for j in range(10)])
     expected = math.sqrt(0.9 * ((left_out - left_out.mean()) ** 2).sum())
     result = measured(samples, reference)
@@ -183,6 +183,18 @@ def test_the_error_is_about_the_spread_over_repetitions() -> None:
     spread = float(np.std([result.value for result in results], ddof=1))
     errors = [result.error for result in results if result.error is not None]
     assert float(np.mean(errors)) == pytest.approx(spread, rel=0.35)
+
+
+def test_classes_that_come_in_turn_do_not_inflate_the_error() -> None:
+    """Ten far clusters, index modulo 10: leaving out a group must not leave out a cluster."""
+    clusters = 5.0 * normal(10, 4, seed=3)
+    reference = clusters.repeat(500, 1) + normal(5000, 4, seed=4)
+    in_turn = clusters.repeat(40, 1) + normal(400, 4, seed=5)
+    shuffled = in_turn[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
+    first, second = measured(in_turn, reference).error, measured(shuffled, reference).error
+    assert first is not None
+    assert second is not None
+    assert first < 2.0 * second
 
 
 def test_too_few_examples_for_an_error_still_have_a_value() -> None:

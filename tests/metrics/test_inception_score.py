@@ -33,14 +33,34 @@ def random_logits(count: int, classes: int, seed: int = 0) -> Tensor:
     )
 
 
+def dealt(count: int, splits: int) -> list[list[int]]:
+    """The indices of each split, by exact integer arithmetic of its own."""
+    groups: list[list[int]] = [[] for _ in range(splits)]
+    for index in range(count):
+        groups[index * 2654435769 % 2**32 * splits // 2**32].append(index)
+    return groups
+
+
 @pytest.mark.parametrize("splits", [1, 4])
 def test_sure_and_balanced_scores_the_number_of_classes(splits: int) -> None:
     for sure in (60.0, math.inf):
-        logits = torch.zeros(40, 5, dtype=torch.float64)
-        logits[torch.arange(40), (torch.arange(40) // splits) % 5] = sure
+        logits = torch.zeros(60, 5, dtype=torch.float64)
+        chosen = [group[:10] for group in dealt(60, splits)]
+        for group in chosen:
+            logits[group, torch.arange(10) % 5] = sure
         if math.isinf(sure):
             logits = torch.where(logits > 0, 0.0, -math.inf)
-        assert score(logits, splits=splits).value == pytest.approx(5.0, rel=1e-12)
+        order = torch.tensor([index for group in chosen for index in group])
+        assert score(logits, order, splits=splits).value == pytest.approx(5.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("classes", [2, 5, 7, 10])
+def test_classes_that_come_in_turn_meet_every_split(classes: int) -> None:
+    """Samples asked for class = index modulo the classes: no split may see some classes only."""
+    logits = 60.0 * torch.eye(classes, dtype=torch.float64)[torch.arange(1000) % classes]
+    result = score(logits)
+    assert result.value == pytest.approx(classes, rel=0.01)
+    assert result.error == pytest.approx(0.0, abs=0.01 * classes)
 
 
 def test_one_class_or_no_idea_scores_one() -> None:
@@ -64,8 +84,8 @@ def test_the_value_is_the_mean_over_splits_by_index_and_the_error_its_standard_e
     logits, splits = random_logits(103, 7), 4
     p = logits.softmax(1)
     each = []
-    for number in range(splits):
-        part = p[number::splits]
+    for group in dealt(103, splits):
+        part = p[group]
         each.append((part * (part.log() - part.mean(0).log())).sum(1).mean().exp())
     expected = torch.stack(each)
     result = score(logits, splits=splits)

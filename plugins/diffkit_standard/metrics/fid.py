@@ -18,6 +18,7 @@ from diffkit.batch import Batch
 from diffkit.errors import DataError
 from diffkit.interfaces.metric import Measurement, Metric, MetricContext
 from diffkit.noise import Noise
+from diffkit_standard.metrics._groups import group_of
 from diffkit_standard.metrics._moments import Moments, covariance_factor, frechet
 
 __all__ = ["FID"]
@@ -38,7 +39,7 @@ class FID(Metric):
     """The Frechet distance of Gaussians fitted to the features of samples and of the reference.
 
     The figure is biased upwards by a finite number of samples, so compare only equal counts. Its
-    standard error is a delete-a-group jackknife over ten groups of samples (by index modulo 10)
+    standard error is a delete-a-group jackknife over ten groups of samples
     with the reference held fixed: sqrt(9/10 sum (FID_{-j} - mean)^2).
 
     Raises:
@@ -83,7 +84,7 @@ class FID(Metric):
             return attrs.evolve(state, reference=_add(state.reference, Moments.of(batch.features)))
         if batch.source != "samples":
             return state
-        group = batch.index.to(batch.features.device) % _GROUPS
+        group = group_of(batch.index.to(batch.features.device), _GROUPS)
         parts = [
             _add(part, Moments.of(batch.features[group == number])) if (group == number).any() else part
             for number, part in enumerate(state.samples)

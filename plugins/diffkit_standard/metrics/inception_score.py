@@ -18,6 +18,7 @@ from diffkit.component import Requirement, parameter
 from diffkit.errors import DataError
 from diffkit.interfaces.metric import Measurement, Metric, MetricContext
 from diffkit.noise import Noise
+from diffkit_standard.metrics._groups import group_of
 
 __all__ = ["InceptionScore"]
 
@@ -35,7 +36,7 @@ class _State:
 @final
 @attrs.frozen(kw_only=True)
 class InceptionScore(Metric):
-    """The mean score of disjoint splits of the samples, dealt by index modulo `splits`.
+    """The mean score of disjoint splits of the samples, dealt evenly by index.
 
     The standard error is the splits' standard deviation over sqrt(splits); None for one split. The
     classifier is the run's feature extractor, so scores of different extractors do not compare.
@@ -73,7 +74,8 @@ class InceptionScore(Metric):
         p = log_p.exp()
         # p log p -> 0 where p underflows, and log p may be -inf there.
         negentropy = torch.where(p > 0.0, p * log_p, p).sum(1)
-        member = torch.nn.functional.one_hot(batch.index.to(p.device) % self.splits, self.splits).to(p.dtype)
+        split = group_of(batch.index.to(p.device), self.splits)
+        member = torch.nn.functional.one_hot(split, self.splits).to(p.dtype)
         new = attrs.evolve(
             state, count=member.sum(0), probability=member.T @ p, negentropy=member.T @ negentropy
         )
