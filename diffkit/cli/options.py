@@ -59,9 +59,9 @@ def announce(record: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(record, indent=2))
         return
-    for key, value in {**record, **record.get("metrics", {})}.items():
-        if key != "metrics":
-            click.echo(f"{key}: {_brief(value)}")
+    for key, value in record.items():
+        for name, shown in value.items() if key == "metrics" else ((key, value),):
+            click.echo(f"{name}: {_brief(shown)}")
 
 
 def _brief(value: Any) -> str:
