@@ -180,7 +180,6 @@ class Experiment:
         """
         folder = self.model_folder
         recording.ensure_writable(folder)
-        began = time.monotonic()
         try:
             with self._only_trainer(folder):
                 self._train(folder, fresh)
@@ -191,7 +190,6 @@ class Experiment:
                 "Wait for it and run again: the model will be found and reused",
             ) from error
         self._saved, self._loaded = folder, None
-        self._timing["training"] = time.monotonic() - began
         return self.model()
 
     def model(self, checkpoint_name: str | int = "best") -> TrainedModel:

@@ -63,6 +63,7 @@ def write_record(
         write_text(folder / "log.jsonl", (model / "log.jsonl").read_text(encoding="utf-8"))
         curve = plots.loss_curve([line["step"] for line in log], [line["loss"] for line in log])
         plots.save(curve, folder / "loss.png")
+        timing = {"training": log[-1]["seconds"], **timing}
     present = [name for name in _CHECKED if (folder / name).is_file()]
     manifest = {
         "name": config.name,

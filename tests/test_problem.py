@@ -142,7 +142,7 @@ def test_a_process_without_alpha_and_sigma_is_refused_with_a_remedy() -> None:
             return noise.normal(shape, dtype=dtype, device=device)
 
     x, t = state(create("sde", "vp"))
-    with pytest.raises(IncompatibleError, match="choose sde vp"):
+    with pytest.raises(IncompatibleError, match="Choose sde vp"):
         problem(Formula(lambda x, t: x), Walk(), x).eps(x, t)
 
 

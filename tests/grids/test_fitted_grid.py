@@ -80,6 +80,23 @@ def test_its_cost_is_what_the_model_was_asked(sde: GaussianSDE) -> None:
     assert grid.calls == rows > 0
 
 
+def test_its_noises_are_not_those_that_are_sampled(sde: GaussianSDE) -> None:
+    starts = []
+
+    def watching(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        if float(t) == sde.t_max:
+            starts.append(x)
+        return PROBLEM.denoise(sde, x, t)
+
+    given = {"sde": sde, "sampler": "ddim", "steps": 4, "seed": 3}
+    diffkit.fit_grid(watching, shape=(1,), count=5, trials=2, **given)
+    tried = torch.cat(starts).unique()
+    starts.clear()
+    diffkit.sample(watching, shape=(50, 1), **given)
+    assert len(tried) == 5
+    assert not torch.isin(torch.cat(starts), tried).any()
+
+
 def test_it_comes_back_from_its_description(fitted: Grid) -> None:
     again = registry.create("grid", registry.describe(fitted))
     assert again == fitted
