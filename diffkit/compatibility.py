@@ -33,7 +33,7 @@ PRIOR_TOLERANCE = 0.01
 
 def check(selection: Selection) -> list[Finding]:
     """Every conflict and every caveat, refusals first."""
-    findings = [*_unmet(selection), *_core(selection), *_caveats(selection)]
+    findings = [*_unmet(selection), *_core(selection), *_own_words(selection)]
     findings += hooks.broadcast("diffkit_incompatibility", selection=selection)
     return sorted(dict.fromkeys(findings), key=lambda finding: finding.status != "refused")
 
@@ -112,9 +112,12 @@ def _refusal(speaker: Component, requirement: Requirement, selection: Selection)
     return Finding("refused", subject, supplier, reason, requirement.remedy)
 
 
-def _caveats(selection: Selection) -> Iterator[Finding]:
+def _own_words(selection: Selection) -> Iterator[Finding]:
+    """What the instances have to say of the selection themselves."""
     for _, component in selection.components:
         for speaker in (component, *(inner for _, inner in nested(component))):
+            for reason, remedy in speaker.refusals(selection):
+                yield Finding("refused", current().name(speaker), "", reason, remedy)
             for sentence in speaker.caveats(selection):
                 yield Finding("caveat", current().name(speaker), "", sentence)
 

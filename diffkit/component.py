@@ -54,6 +54,10 @@ class Component(ABC):  # noqa: B024 - abstract through its interfaces
         """Capabilities this configured instance needs of the other components of a run."""
         return ()
 
+    def refusals(self, selection: Selection) -> tuple[tuple[str, str], ...]:
+        """What it cannot serve in `selection`, beyond what capabilities say: a reason and a remedy each."""
+        return ()
+
     def caveats(self, selection: Selection) -> tuple[str, ...]:
         """What is valid but unwise in `selection`, one sentence each."""
         return ()

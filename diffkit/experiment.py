@@ -306,6 +306,8 @@ class Experiment:
     def run(self, *, fresh: bool = False) -> RunResult:
         """The main job: train or reuse, sample, measure, record, report."""
         recording.ensure_writable(self.folder)
+        for finding in self.findings:
+            self._say(f"caveat: {finding.subject}: {finding.reason}")
         self.train(fresh=fresh)
         self.draw()
         figures = self.evaluate()

@@ -21,6 +21,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "sde.gaussian": "marginals are x_t = alpha_t x_0 + sigma_t eps",
         "sde.linear-drift": "the drift is f(t) x with f not zero",
         "schedule.preserving": "exp(-B/2) may serve as a signal rate",
+        "schedule.pole": "the rate grows without bound towards t = 1",
         "sampler.deterministic": "a step draws no noise",
         "sampler.stochastic": "a step draws noise",
         "sampler.fixed-steps": "a step goes from t to s in one go",

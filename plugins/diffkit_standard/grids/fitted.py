@@ -47,14 +47,14 @@ class Fitted(Grid):
     error_before: float | None = parameter("the same with the best of the grids it started from", None)
     calls: int = parameter("forward passes that the fit took, all samples together", 0, validator=ge(0))
 
-    def caveats(self, selection: Selection) -> tuple[str, ...]:
-        """None; raises `IncompatibleError` for a sampler or a process that it was not fitted for."""
+    def refusals(self, selection: Selection) -> tuple[tuple[str, str], ...]:
         sampler, sde = selection.one("sampler"), selection.one("sde")
+        found = []
         if None not in (self.sampler, sampler) and sampler != self.sampler:
-            raise _refusal(f"the fitted grid was made for the sampler {self.sampler}, and this is {sampler}")
+            found.append(f"the fitted grid was made for the sampler {self.sampler}, and this is {sampler}")
         if None not in (self.sde, sde) and sde != self.sde:
-            raise _refusal(f"the fitted grid was made for the process {self.sde}, and this is {sde}")
-        return ()
+            found.append(f"the fitted grid was made for the process {self.sde}, and this is {sde}")
+        return tuple((reason, _REMEDY) for reason in found)
 
     def times(self, sde: SDE, steps: int, start: float, stop: float) -> Tensor:
         """The table.

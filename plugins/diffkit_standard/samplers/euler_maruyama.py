@@ -11,7 +11,10 @@ from diffkit.component import Requirement
 from diffkit.interfaces.sampler import Sampler
 from diffkit.noise import Noise
 from diffkit.problem import Problem
+from diffkit.selection import Selection
 from diffkit.tensors import expand
+
+_ENOUGH = 100
 
 
 @final
@@ -41,6 +44,12 @@ class EulerMaruyama(Sampler):
     @property
     def requires(self) -> tuple[Requirement, ...]:
         return (Requirement("sde.gaussian", "the reverse-time SDE needs the marginal's score"),)
+
+    def caveats(self, selection: Selection) -> tuple[str, ...]:
+        if selection.steps is None or selection.steps >= _ENOUGH:
+            return ()
+        words = f"Euler-Maruyama is of first order in small steps, and {selection.steps} are few"
+        return (f"{words}; use {_ENOUGH} or more, or a sampler made for few",)
 
     def transition(
         self, problem: Problem, x: Tensor, t: Tensor, s: Tensor, carry: Any

@@ -15,9 +15,13 @@ from diffkit.interfaces.sampler import Sampler
 from diffkit.interfaces.sde import GaussianSDE
 from diffkit.noise import Noise
 from diffkit.problem import Problem
+from diffkit.selection import Selection
 from diffkit.tensors import expand
 
 _NODES, _WEIGHTS = (torch.from_numpy(array) for array in np.polynomial.legendre.leggauss(24))
+
+
+_FEW = 50  # up to here degree 3 errs as degree 2 does on the cosine schedule (a 1-d mixture's exact map)
 
 
 @final
@@ -72,6 +76,13 @@ class ExponentialIntegrator(Sampler):
             ),
         )
 
+    def caveats(self, selection: Selection) -> tuple[str, ...]:
+        few = selection.steps is not None and selection.steps <= _FEW
+        if self.degree < 2 or self.stochastic or not few or "schedule.pole" not in _schedule(selection):
+            return ()
+        words = f"Polynomials in t of degree {self.degree} gain next to nothing in {selection.steps} steps"
+        return (f"{words} on a schedule whose rate has a pole; adams and dpm-solver++ do not work in t",)
+
     def transition(
         self, problem: Problem, x: Tensor, t: Tensor, s: Tensor, carry: Any
     ) -> tuple[Tensor, Tensor]:
@@ -97,6 +108,10 @@ class ExponentialIntegrator(Sampler):
         for coefficient, (_, eps) in zip(coefficients, history, strict=True):
             x = x + expand(coefficient, x) * eps
         return x, history
+
+
+def _schedule(selection: Selection) -> frozenset[str]:
+    return selection.provides("schedule") or frozenset()
 
 
 def _coefficients(sde: GaussianSDE, t: Tensor, s: Tensor, nodes: list[Tensor]) -> list[Tensor]:

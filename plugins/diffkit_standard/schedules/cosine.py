@@ -35,7 +35,7 @@ class Cosine(Schedule):
 
     @property
     def provides(self) -> frozenset[str]:
-        return frozenset({"schedule.preserving"})
+        return frozenset({"schedule.preserving", "schedule.pole"})
 
     @property
     def t_max(self) -> float:
