@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import attrs
 import torch
+from attrs.validators import in_
 
 from diffkit import hooks
 from diffkit.component import Component, Requirement
@@ -188,17 +189,23 @@ def _cells(a_name: str, a: Component, b_name: str, b: Component) -> dict[tuple[s
 def _variants(component: Component) -> Iterator[tuple[str, Component]]:
     """The component with one field changed, for each other choice of a field that has a list of them."""
     for key, field in settings(type(component)).items():
-        choices = (
-            (True, False)
-            if field.type is bool
-            else get_args(field.type)
-            if get_origin(field.type) is Literal
-            else ()
-        )
-        for choice in choices:
+        for choice in _choices(field):
             if choice != getattr(component, field.name):
                 with contextlib.suppress(ValueError, TypeError, DiffkitError):
                     yield f"[{key}={choice}]", attrs.evolve(component, **{key: choice})  # type: ignore[misc]
+
+
+def _choices(field: attrs.Attribute[Any]) -> tuple[Any, ...]:
+    """The values of a field that lists them: by its type, or by a validator `in_`."""
+    if field.type is bool:
+        return (True, False)
+    if get_origin(field.type) is Literal:
+        return get_args(field.type)
+    listing: type[Any] = type(in_(()))
+    for part in getattr(field.validator, "_validators", (field.validator,)):
+        if isinstance(part, listing):
+            return tuple(part.options)
+    return ()
 
 
 def _judge(a: Component, b: Component) -> Cell:

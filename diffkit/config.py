@@ -48,6 +48,11 @@ def _file_name(record: ExperimentConfig, attribute: Any, value: str) -> None:
         raise ValueError("it names a folder: letters, digits, _ . and - only")
 
 
+def _within_the_batch(record: TrainingConfig, attribute: Any, value: int) -> None:
+    if value > record.batch_size:
+        raise ValueError(f"training.batch_size is {record.batch_size}, too few for so many parts")
+
+
 @attrs.frozen(kw_only=True)
 class TrainingConfig:
     """How a network is trained. Give `steps` or `epochs`, not both."""
@@ -63,12 +68,18 @@ class TrainingConfig:
     decay: Literal["constant", "cosine"] = parameter(
         "how the learning rate ends: constant, or a cosine to zero", "cosine"
     )
-    warmup: int = parameter("steps over which the learning rate rises linearly", 100, validator=ge(0))
+    warmup: int = parameter(
+        "steps over which the learning rate rises linearly; a tenth of the training at most",
+        100,
+        validator=ge(0),
+    )
     weight_decay: float = parameter("AdamW's decoupled weight decay", 0.0, validator=ge(0.0))
     gradient_clip: float | None = parameter(
         "largest gradient norm; null = no clipping", 1.0, validator=optional(gt(0.0))
     )
-    gradient_accumulation: int = parameter("parts a batch is computed in", 1, validator=ge(1))
+    gradient_accumulation: int = parameter(
+        "parts a batch is computed in, of one example at least", 1, validator=[ge(1), _within_the_batch]
+    )
     ema: float | None = parameter(
         "decay of the weights' moving average; null = none", 0.999, validator=optional(and_(ge(0.0), lt(1.0)))
     )
@@ -184,7 +195,12 @@ def selection_of(config: ExperimentConfig) -> Selection:
     model = {word for word in config.objective.provides if word.startswith("model.")}
     model |= {"model.labels"} if training.labels else set()
     model |= {"model.unconditional"} if not training.labels or training.label_dropout > 0.0 else set()
-    data = {"dataset.labels": spec.classes is not None, "dataset.images": spec.image}
+    whole = config.dataset.unrestricted().spec()
+    data = {
+        "dataset.labels": spec.classes is not None,
+        "dataset.classified": whole.classes is not None,
+        "dataset.images": spec.image,
+    }
     compared = any(metric.needs & {"features", "logits"} for metric in config.evaluation.metrics)
     chosen: tuple[Component | None, ...] = (
         config.dataset,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
@@ -50,7 +51,7 @@ from diffkit.journal import Journal
 from diffkit.progress import Watch
 from diffkit.sampling import SampleResult, SampleStep
 from diffkit.selection import Finding
-from diffkit.sharding import join, processes
+from diffkit.sharding import barrier, join, processes
 from diffkit.targets import Target
 
 __all__ = ["Experiment", "RunResult"]
@@ -111,6 +112,7 @@ class Experiment:
         self._timing: dict[str, float] = {}
         join()
         self.selection = selection_of(config)
+        _check_shape(config)
         self.findings: list[Finding] = compatibility.require(self.selection)
 
     @classmethod
@@ -179,7 +181,7 @@ class Experiment:
             RunError: another process is training the same model, or training failed.
         """
         folder = self.model_folder
-        recording.ensure_writable(folder)
+        recording.ensure_writable(folder.parent)
         try:
             with self._only_trainer(folder):
                 self._train(folder, fresh)
@@ -201,7 +203,10 @@ class Experiment:
         folder = self._model_home()
         key = f"{folder} {checkpoint_name}"
         if self._loaded is None or self._loaded[0] != key:
-            self._loaded = (key, checkpoint.load(folder, checkpoint_name))
+            model = checkpoint.load(folder, checkpoint_name)
+            if model.step < model.description["steps"]:
+                self._say(f"model: trained for {model.step:,} of {model.description['steps']:,} steps so far")
+            self._loaded = (key, model)
         return self._loaded[1]
 
     def sample(
@@ -274,7 +279,7 @@ class Experiment:
         """
         result = self.sample(count, **choices)
         figure = gallery.sheet(self.config.dataset, result.x.cpu(), result.label)
-        if path is not None:
+        if path is not None and _is_main():
             plots.save(figure, Path(path))
         return figure
 
@@ -305,7 +310,7 @@ class Experiment:
 
     def run(self, *, fresh: bool = False) -> RunResult:
         """The main job: train or reuse, sample, measure, record, report."""
-        recording.ensure_writable(self.folder)
+        recording.ensure_writable(self.runs)
         for finding in self.findings:
             self._say(f"caveat: {finding.subject}: {finding.reason}")
         self.train(fresh=fresh)
@@ -314,6 +319,7 @@ class Experiment:
         self.record()
         page = self.report()
         result = RunResult(run=self.folder, model=self.model_folder, metrics=figures, report=page)
+        barrier()
         hooks.broadcast("diffkit_run_end", run=result)
         return result
 
@@ -345,7 +351,8 @@ class Experiment:
 
     def write_samples(self, result: SampleResult, folder: Path) -> None:
         """Writes `samples.npz` (x, label, index) and `samples.png` into a folder."""
-        recording.write_samples(folder, self.config.dataset, result)
+        if _is_main():
+            recording.write_samples(folder, self.config.dataset, result)
 
     def record(self) -> Path:
         """Writes what the run was made of and how to have it again: config, log, manifest."""
@@ -363,11 +370,14 @@ class Experiment:
 
     def report(self) -> Path:
         """Builds the run's page from what is in its folder."""
-        return report.build(self.folder)
+        return report.build(self.folder) if _is_main() else self.folder / "report.html"
 
     def save(self, path: str | Path) -> Path:
         """Copies the trained model, whole, to any path; `diffkit.load(path)` has it back."""
-        return checkpoint.copy(self._model_home(), path)
+        if _is_main():
+            checkpoint.copy(self._model_home(), path)
+        barrier()
+        return Path(path)
 
     def _model_home(self) -> Path:
         return self._saved or self.model_folder
@@ -422,13 +432,20 @@ class Experiment:
             for first in range(0, total, size):
                 result = self.sample(min(size, total - first), first=first, model=model)
                 yield from measuring.sample_batches(
-                    self.config.dataset, result.x, label=result.label, first=first
+                    self.config.dataset, result.x.cpu(), label=result.label, first=first
                 )
                 watch.at(min(first + size, total))
 
     def _say(self, text: str) -> None:
         if not self._quiet and _is_main():
             print(text, file=sys.stderr, flush=True)
+
+
+def _check_shape(config: ExperimentConfig) -> None:
+    """Has the network say, before any data are read, if it cannot take examples of their shape."""
+    spec = config.dataset.spec()
+    with torch.random.fork_rng(), torch.device("meta"):
+        config.network.build(spec.shape, spec.classes if config.training.labels else None)
 
 
 def _asking(conditioners: Sequence[Any], label: int) -> list[Any]:

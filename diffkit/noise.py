@@ -18,6 +18,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from diffkit.tensors import take
+
 __all__ = ["Noise", "philox"]
 
 _WORD = 0xFFFFFFFF
@@ -64,8 +66,8 @@ class Noise:
 
     def take(self, rows: Tensor) -> Noise:
         """The same stream for some of the samples."""
-        particle = None if self.particle is None else self.particle[rows]
-        return attrs.evolve(self, index=self.index[rows], particle=particle)
+        particle = None if self.particle is None else take(self.particle, rows)
+        return attrs.evolve(self, index=take(self.index, rows), particle=particle)
 
     def split(self, particles: int) -> Noise:
         """The same stream for `particles` particles a sample, consecutive in the batch."""

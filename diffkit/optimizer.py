@@ -16,10 +16,11 @@ __all__ = ["average", "learning_rate", "moments", "restore_moments"]
 
 def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
     """The rate of step 0, 1, ... total - 1: a linear rise, then constant or half a cosine to zero."""
-    rise = min(1.0, (step + 1) / (config.warmup + 1))
-    if config.decay == "constant" or step < config.warmup:
+    warmup = min(config.warmup, total // 10)
+    rise = min(1.0, (step + 1) / (warmup + 1))
+    if config.decay == "constant" or step < warmup:
         return config.learning_rate * rise
-    progress = (step - config.warmup) / max(total - config.warmup, 1)
+    progress = (step - warmup) / max(total - warmup, 1)
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 

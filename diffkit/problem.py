@@ -14,11 +14,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from diffkit.errors import IncompatibleError
+from diffkit.errors import ConfigError, IncompatibleError
 from diffkit.interfaces.conditioner import Conditioner
 from diffkit.interfaces.model import Model
 from diffkit.interfaces.sde import SDE, GaussianSDE
-from diffkit.tensors import expand
+from diffkit.tensors import expand, take
 
 __all__ = ["CountedModel", "Formula", "Problem"]
 
@@ -42,7 +42,7 @@ class Formula(Model):
     def _call(self, offer: str, x: Tensor, t: Tensor) -> Tensor:
         if offer not in self.offers:
             raise self._missing(offer)
-        return self._function(x, t)
+        return self._function(x, t if t.ndim == 0 else t.to(x.device))
 
 
 class CountedModel(Model):
@@ -178,7 +178,7 @@ class Problem:
         part = attrs.evolve(
             self,
             model=self.counted,
-            index=self.index[rows],
+            index=take(self.index, rows),
             shape=(len(rows), *self.shape[1:]),
             rows=whole,
         )
@@ -193,6 +193,13 @@ class Problem:
     def _counting(self, call: Callable[[], Tensor], x: Tensor) -> Tensor:
         before = self.counted.rows
         result = call()
+        if not isinstance(result, Tensor) or result.shape != x.shape:
+            raise ConfigError(
+                f"the model gave {_described(result)} for an x of shape {tuple(x.shape)}",
+                "a tensor of the shape of x",
+                "mend the denoiser (or score): it is called as model(x, t) and answers for every sample",
+            )
+        result = result.to(x.dtype)  # a float64 t may have promoted it
         passes = (self.counted.rows - before) // len(x)
         if self.rows is None:
             self.calls.add_(passes)
@@ -205,3 +212,9 @@ class Problem:
             point = x.detach().requires_grad_(True)
             (gradient,) = torch.autograd.grad(self.model.energy(point).sum(), point)
         return -gradient
+
+
+def _described(result: object) -> str:
+    if isinstance(result, Tensor):
+        return f"a tensor of shape {tuple(result.shape)}"
+    return f"an object of type {type(result).__name__}"

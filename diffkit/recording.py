@@ -26,11 +26,15 @@ _CHECKED = ("config.yaml", "samples.npz", "metrics.json", "log.jsonl")
 
 
 def write_samples(folder: Path, dataset: Dataset, result: SampleResult) -> None:
-    """Writes `samples.npz` (x float32, label and index int64) and `samples.png` into a folder."""
+    """Writes `samples.npz` (x float32, label and index int64) and `samples.png` into a folder.
+
+    Images are kept in [-1, 1]: what a sampler puts outside is no colour.
+    """
     ensure_writable(folder)
     x = result.x.cpu()
-    temporary = folder / ".samples.npz"
-    np.savez(temporary, x=x.float().numpy(), label=result.label.numpy(), index=result.index.numpy())
+    kept = x.clamp(-1.0, 1.0) if dataset.spec().image else x
+    temporary = folder / f".samples.{os.getpid()}.npz"
+    np.savez(temporary, x=kept.float().numpy(), label=result.label.numpy(), index=result.index.numpy())
     temporary.replace(folder / "samples.npz")
     plots.save(gallery.sheet(dataset, x, result.label), folder / "samples.png")
 
@@ -101,6 +105,6 @@ def ensure_writable(folder: Path) -> None:
     except OSError as error:
         raise ConfigError(
             f"{folder} cannot be written to ({error.strerror or error})",
-            "a folder where models and runs can be kept",
-            "Choose another one with --runs, or mend its permissions",
+            "a folder to keep models, runs or samples in",
+            "Choose another one (--runs, --out), or mend its permissions",
         ) from error

@@ -189,12 +189,14 @@ def encode(
     start: float | None = None,
     stop: float | None = None,
     conditioners: Sequence[Any] = (),
+    first: int = 0,
 ) -> Tensor:
     """Data to noise along the probability flow: `sample(x_init=encode(x))` gives x back.
 
     Args:
         x: (N, ...) clean data, or the state at level `start` where that is given.
         start, stop: times, start < stop; by default clean, and the process's t_max.
+        first: global index of the first sample, for conditioners that go by it.
         Others as for `sample`; the sampler must be deterministic.
     """
     run = SamplingRun.build(
@@ -204,10 +206,10 @@ def encode(
         raise IncompatibleError(
             f"{type(run.sampler).__name__} draws noise in every step",
             "a deterministic sampler, whose path can be followed back",
-            "use ddim, dpm-solver++, exponential-integrator or probability-flow without noise",
+            "use adams, ddim, dpm-solver++, exponential-integrator or probability-flow without noise",
         )
     upwards = [time for time in reversed(run.times) if time is not None]
-    index = torch.arange(len(x))
+    index, x = torch.arange(first, first + len(x)), x.to(run.device)
     problem = Problem.build(run.model, run.sde, tuple(upwards), index, x, run.conditioners)
     if start is None:
         x = _undo_final_denoise(problem, x, upwards[0])
@@ -310,7 +312,7 @@ def _whole_shape(shape: Sequence[int] | None, x_init: Tensor | None, run: Sampli
     if x_init is not None and whole != tuple(x_init.shape):
         raise ConfigError(f"shape is {whole} and x_init has {tuple(x_init.shape)}", "the same shape twice")
     if not whole or whole[0] < 1:
-        raise ConfigError(f"shape is {whole}", "(N, ...) with at least one sample")
+        raise ConfigError(f"shape is {whole}", "a shape (N, ...) with at least one sample")
     return whole
 
 

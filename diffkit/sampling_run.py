@@ -60,7 +60,9 @@ class SamplingRun:
         process: SDE = _process(known, sde)
         method: Sampler = registry.create("sampler", sampler)
         placement: Grid = registry.create("grid", method.default_grid if grid is None else grid)
-        bends = tuple(registry.create("conditioner", each) for each in conditioners)
+        several = isinstance(conditioners, Sequence) and not isinstance(conditioners, str)
+        listed = conditioners if several else (conditioners,)
+        bends = tuple(registry.create("conditioner", each) for each in listed)
         chosen = (process, method, placement, *bends)
         compatibility.require(
             compatibility.Selection.of(*chosen, model=known.provides, steps=steps, classes=known.classes)
@@ -72,7 +74,7 @@ class SamplingRun:
                 "pass x_init=sde.perturb(x_0, t, eps), or leave start out to begin at the prior",
             )
         if x_init is not None:
-            dtype, device = dtype or x_init.dtype, device or x_init.device
+            dtype, device = dtype or x_init.dtype, device or known.device or x_init.device
         return cls(
             model=known,
             sde=process,
@@ -166,8 +168,8 @@ def _times(
             f"t_max = {sde.t_max:g} >= start > stop >= t_min = {sde.t_min:g} for {type(sde).__name__}",
             "choose start and stop inside the process's range",
         )
-    if steps is not None and steps < 1:
-        raise ConfigError(f"steps is {steps}", "at least one step")
+    if steps is not None and (not isinstance(steps, int) or steps < 1):
+        raise ConfigError(f"steps is {steps}", "a whole number, at least one step")
     clean = stop is None and isinstance(sde, GaussianSDE)
     if steps is None and sampler.adaptive:
         intervals = 1

@@ -39,6 +39,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "network.labels": "can be built with classes",
         "features.logits": "the extractor classifies",
         "dataset.labels": "examples have labels",
+        "dataset.classified": "examples have labels, if need be in the data set before its class filter",
         "dataset.images": "examples are grey or RGB pictures",
     }
 )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffkit.device import best_device
 
-__all__ = ["chunks", "join", "processes", "shared"]
+__all__ = ["barrier", "chunks", "join", "processes", "shared"]
 
 
 def join() -> None:
@@ -24,6 +24,12 @@ def join() -> None:
         from accelerate import PartialState  # slow to import, and seldom needed
 
         PartialState(cpu=best_device().type == "cpu")
+
+
+def barrier() -> None:
+    """Waits until every process of the group is here."""
+    if processes()[0] > 1:
+        distributed.barrier()
 
 
 def chunks(first: int, count: int, size: int) -> list[slice]:
@@ -53,7 +59,7 @@ def shared(tensor: Tensor | None, owner: int, shape: tuple[int, ...], like: Tens
         return tensor
     if tensor is None:
         tensor = torch.empty(shape, dtype=like.dtype, device=like.device)
-    tensor = tensor.to(like.device).contiguous()
+    tensor = tensor.to(like).contiguous()
     if tensor.numel():
         distributed.broadcast(tensor, src=owner)
     return tensor

@@ -10,7 +10,7 @@ import attrs
 
 from diffkit import checkpoint
 from diffkit.config import ExperimentConfig
-from diffkit.errors import CheckpointError
+from diffkit.errors import CheckpointError, ConfigError
 
 __all__ = ["Target"]
 
@@ -45,6 +45,8 @@ class Target:
         text = folder / "config.yaml"
         if text.is_file():
             config = ExperimentConfig.from_file(text, overrides)
+            if _trained_by(config) != _trained_by(ExperimentConfig.from_file(text)):
+                saved = None  # the overrides ask for another model than the run's
             return cls(config=config, saved=saved, runs=folder.absolute().parent)
         if saved is None:
             raise CheckpointError(
@@ -52,7 +54,19 @@ class Target:
                 "a configuration (YAML), a run's folder, its manifest.json, or a saved model",
                 "Check the path; runs and models are kept in `runs` unless --runs says otherwise",
             )
-        return cls(config=ExperimentConfig.from_mapping(_mapping_of(saved), overrides), saved=saved)
+        mapping = _mapping_of(saved)
+        config = ExperimentConfig.from_mapping(mapping, overrides)
+        if _trained_by(config) != _trained_by(ExperimentConfig.from_mapping(mapping)):
+            raise ConfigError(
+                f"--set changes how {saved} was trained",
+                "keys of sampling and evaluation, where a saved model is used",
+                "Train another model from a configuration, or leave these keys out",
+            )
+        return cls(config=config, saved=saved)
+
+
+def _trained_by(config: ExperimentConfig) -> tuple[Any, ...]:
+    return config.dataset, config.network, config.sde, config.objective, config.training
 
 
 def _has_model(folder: Path) -> bool:

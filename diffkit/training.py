@@ -319,7 +319,7 @@ class Trainer:
             return set()
         # Steps ahead of this one are damaged ones that were stepped back over.
         earlier = [step for step in storage.snapshot_steps(self.job.folder) if step < self.step]
-        kept = set(earlier[len(earlier) - self._config.keep_last + 1 :])
+        kept = set(earlier[max(0, len(earlier) - self._config.keep_last + 1) :])
         best = checkpoint.best_step(self.job.folder)
         return kept if best is None else kept | {best}
 
@@ -327,7 +327,6 @@ class Trainer:
 @contextlib.contextmanager
 def _seeded(device: torch.device, *parts: int | str) -> Iterator[None]:
     """Seeds torch's global generators for a while, and leaves them as they were found."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng():
         torch.manual_seed(hashed(*parts))
         yield

@@ -335,7 +335,7 @@ class TestSelection:
         for kind in ("dataset", "network", "sde", "objective", "sampler", "grid", "schedule"):
             assert selection.one(kind) is not None
         assert (selection.steps, selection.classes) == (9, 10)
-        assert selection.data == {"dataset.labels", "dataset.images"}
+        assert selection.data == {"dataset.labels", "dataset.classified", "dataset.images"}
         assert selection_of(config()).classes is None
 
     def test_features_take_part_only_where_a_metric_needs_them(self) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import torch
 
 import diffkit
 from diffkit import hooks
-from diffkit.errors import CheckpointError, ConfigError, IncompatibleError, RunError
+from diffkit.errors import CheckpointError, ConfigError, IncompatibleError, InputError, RunError
 from diffkit.identity import file_checksum
 from diffkit.journal import Journal, read_log
 
@@ -155,6 +158,66 @@ def test_a_model_is_not_sampled_with_another_process(experiment: diffkit.Experim
 def test_guidance_needs_a_model_trained_on_labels() -> None:
     with pytest.raises(IncompatibleError, match=r"training\.labels"):
         diffkit.Experiment.from_dict(changed(training={"steps": 1}))
+
+
+@pytest.mark.parametrize(
+    "sections, said",
+    [
+        ({"network": {"name": "unet", "channels": 7}}, "groups"),
+        ({"network": {"name": "unet", "multipliers": [1, 1, 1, 1, 1]}}, "16 divides"),
+        ({"sampling": {"conditioners": [{"name": "class-guidance", "label": 12}]}}, "classes 0 to 9"),
+        ({"dataset": {"name": "points", "shape": "swiss-roll"}, "network": "mlp"}, "learnt from classes"),
+    ],
+)
+def test_what_can_be_known_without_data_is_refused_at_once(sections: dict[str, Any], said: str) -> None:
+    base = {**SMALL, "training": {**SMALL["training"], "labels": "dataset" not in sections}}
+    if "dataset" in sections:
+        base["sampling"] = {"steps": 4}
+    with pytest.raises(InputError, match=said):
+        diffkit.Experiment.from_dict({**base, **sections})
+
+
+def test_overrides_that_ask_for_another_model_do_not_get_the_saved_one(
+    experiment: diffkit.Experiment,
+) -> None:
+    other = diffkit.Experiment.from_file(experiment.folder, ["network.channels=16"], quiet=True)
+    with pytest.raises(CheckpointError):
+        other.sample(1)
+    same = diffkit.Experiment.from_file(experiment.folder, ["sampling.steps=3"], quiet=True)
+    assert same.sample(1, conditioners=[]).nfe == 3
+
+
+TWO_RANKS = """
+import sys, warnings
+import diffkit
+experiment = diffkit.Experiment.from_file(sys.argv[1], runs=sys.argv[2], quiet=True)
+result = experiment.run()
+experiment.save(sys.argv[3])
+experiment.write_samples(experiment.sample(2), experiment.folder / "more")
+"""
+
+
+def test_two_processes_make_one_run(tmp_path: Path) -> None:
+    """A whole run under a launcher, from an empty folder: every rank ends well, with the samples of one."""
+    config = {**SMALL, "evaluation": {"metrics": ["fid"], "count": 40}}
+    (tmp_path / "run.yaml").write_text(json.dumps(config))
+    (tmp_path / "work.py").write_text(TWO_RANKS)
+    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    call += [str(tmp_path / name) for name in ("work.py", "run.yaml", "runs", "kept")]
+    done = subprocess.run(
+        call,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder,) = [path.parent for path in (tmp_path / "runs").glob("small-*/report.html")]
+    assert (tmp_path / "kept" / "model.json").is_file()
+    one = diffkit.Experiment.from_file(tmp_path / "run.yaml", runs=tmp_path / "runs", quiet=True)
+    with np.load(folder / "samples.npz", allow_pickle=False) as saved:
+        assert np.allclose(saved["x"], one.sample().x.clamp(-1, 1).numpy(), atol=1e-5)
 
 
 def test_an_interrupted_training_goes_on(experiment: diffkit.Experiment, tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffkit.errors import IncompatibleError
+from diffkit.errors import ConfigError, IncompatibleError
 from diffkit.interfaces.conditioner import Conditioner
 from diffkit.interfaces.model import Model
 from diffkit.interfaces.sde import SDE, GaussianSDE
 from diffkit.noise import Noise
 from diffkit.problem import Formula, Problem
 from diffkit.registry import create
+from diffkit.sampling import sample
 from diffkit.testing.exact import GaussianProblem, MixtureProblem
 
 MIXTURE = MixtureProblem(weights=[0.3, 0.7], means=[[-1.0, 0.5], [0.7, 0.2]], variances=[0.2, 0.1])
@@ -154,3 +155,23 @@ def test_a_formula_offers_what_it_is() -> None:
     module = torch.nn.Linear(2, 2)
     assert Formula(module).device == torch.device("cpu")
     assert Formula(lambda x, t: x).device is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda x, t: x[:1], lambda x, t: x.numpy(), lambda x, t: x.sum(1)],
+    ids=["rows", "numpy", "rank"],
+)
+def test_a_model_that_answers_in_another_shape_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="the shape of x"):
+        sample(wrong, sde="vp", steps=3, shape=(3, 2))
+
+
+@pytest.mark.parametrize(
+    "sampler", ["adams", "heun", "euler-maruyama", {"name": "probability-flow", "method": "rk45"}]
+)
+def test_a_model_that_promotes_its_input_does_not_change_the_dtype(sampler: Any) -> None:
+    steps = None if isinstance(sampler, dict) else 4
+    promoting = lambda x, t: 0.5 * x * torch.ones(len(x), 1, dtype=torch.float64)  # noqa: E731
+    result = sample(promoting, sde="vp", sampler=sampler, steps=steps, shape=(3, 2))
+    assert result.x.dtype == torch.float32

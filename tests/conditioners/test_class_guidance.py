@@ -10,11 +10,12 @@ from torch import Tensor
 
 import diffkit
 from diffkit import compatibility, registry
-from diffkit.errors import ConfigError
+from diffkit.errors import ConfigError, IncompatibleError
 from diffkit.interfaces.conditioner import Conditioner
 from diffkit.interfaces.model import Model
 from diffkit.noise import Noise
 from diffkit.problem import Problem
+from diffkit.registry import create
 from diffkit.testing.exact import MixtureProblem
 from diffkit_standard.conditioners.class_guidance import ClassGuidance
 from diffkit_standard.sdes.vp import VP
@@ -192,10 +193,16 @@ def test_what_it_needs_and_how_exact_it_is(
     assert any(finding.status == "refused" for finding in findings) == (len(needs) == 2)
 
 
-@pytest.mark.parametrize("label", [3, -1, (0, 5)])
+@pytest.mark.parametrize("label", [3, (0, 5)])
 def test_a_label_out_of_range_names_the_classes(label: Any) -> None:
-    with pytest.raises(ConfigError, match="from 0 to 2"):
+    with pytest.raises(IncompatibleError, match="classes 0 to 2"):
         _sample([ClassGuidance(label=label)])
+
+
+@pytest.mark.parametrize("label", [-1, (), (1, -2)])
+def test_a_label_is_a_class(label: Any) -> None:
+    with pytest.raises(ConfigError, match="a label is a class"):
+        create("conditioner", "class-guidance", label=label)
 
 
 @pytest.mark.parametrize(

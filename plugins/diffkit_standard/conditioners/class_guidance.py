@@ -14,6 +14,7 @@ from diffkit.errors import ConfigError
 from diffkit.interfaces.conditioner import Conditioner, Exactness
 from diffkit.interfaces.model import Model
 from diffkit.problem import Problem
+from diffkit.selection import Selection
 from diffkit.tensors import expand
 
 Knots = tuple[tuple[float, float], ...]
@@ -34,6 +35,12 @@ def _sensible(guidance: ClassGuidance, attribute: Any, value: float | Knots) -> 
         raise ValueError("a scale that varies is a list of [t, w] with t rising from 0 to 1 at most")
 
 
+def _classes(guidance: ClassGuidance, attribute: Any, value: int | tuple[int, ...] | str) -> None:
+    given = (value,) if isinstance(value, int) else value
+    if value != "each" and (not given or any(not isinstance(each, int) or each < 0 for each in given)):
+        raise ValueError("a label is a class, 0 or above; a list holds one at least")
+
+
 @final
 @attrs.frozen(kw_only=True)
 class ClassGuidance(Conditioner):
@@ -51,7 +58,8 @@ class ClassGuidance(Conditioner):
     source: ClassVar[str] = "Ho and Salimans 2022, arXiv 2207.12598, eq. 6"
 
     label: int | tuple[int, ...] | Literal["each"] = parameter(
-        "the class: one for all, a list taken in turn by global index, or `each`: 0, 1, 2, ... in turn"
+        "the class: one for all, a list taken in turn by global index, or `each`: 0, 1, 2, ... in turn",
+        validator=_classes,
     )
     scale: float | Knots = parameter(
         "w: 0 unconditional, 1 conditional, above 1 guided; or a list of [t, w], linear in between",
@@ -81,6 +89,13 @@ class ClassGuidance(Conditioner):
             "set training.label_dropout: 0.1 and train again, or scale: 1",
         )
         return (labels,) if self._scales == {1.0} else (labels, unconditional)
+
+    def refusals(self, selection: Selection) -> tuple[tuple[str, str], ...]:
+        asked = (self.label,) if isinstance(self.label, int) else self.label
+        if selection.classes is None or asked == "each" or max(asked) < selection.classes:
+            return ()
+        reason = f"class-guidance.label is {self.label}, and there are classes 0 to {selection.classes - 1}"
+        return ((reason, "ask for one of these"),)
 
     def labels(self, index: Tensor, classes: int | None) -> Tensor:
         if self.label == "each":

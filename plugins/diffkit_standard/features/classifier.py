@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from diffkit.component import parameter
+from diffkit.component import Requirement, parameter
 from diffkit.device import best_device
 from diffkit.errors import DataError
 from diffkit.interfaces.dataset import Dataset, DataSpec, Examples
@@ -53,6 +53,21 @@ class Classifier(Features):
     seed: int = parameter("of initial weights and order of examples", 0, validator=ge(0))
 
     @property
+    def requires(self) -> tuple[Requirement, ...]:
+        return (
+            Requirement(
+                "dataset.classified",
+                "the features 'classifier' are learnt from classes, and this data set has no labels",
+                "give a data set with labels, other features, or no metric that compares in features",
+            ),
+            Requirement(
+                "dataset.images",
+                "the features 'classifier' look at images, and these examples are none",
+                "choose other features, or no metric that compares in features",
+            ),
+        )
+
+    @property
     def provides(self) -> frozenset[str]:
         return frozenset({"features.logits"})
 
@@ -77,7 +92,7 @@ class Classifier(Features):
 
     def _train(self, dataset: Dataset, device: torch.device) -> _Net:
         examples, generator = dataset.load("train"), torch.Generator().manual_seed(self.seed)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             module = _build(dataset.spec())
         module.to(device).train()

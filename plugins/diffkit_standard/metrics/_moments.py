@@ -28,7 +28,7 @@ class Moments:
     @classmethod
     def of(cls, features: Tensor) -> Moments:
         """The moments of (B, F) features, B >= 1."""
-        values = features.detach().to(torch.float64)
+        values = features.detach().to(device="cpu", dtype=torch.float64)  # where sums of all sources meet
         mean = values.mean(0)
         deviations = values - mean
         return cls(count=len(values), mean=mean, m2=deviations.T @ deviations)

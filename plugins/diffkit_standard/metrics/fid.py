@@ -84,7 +84,7 @@ class FID(Metric):
             return attrs.evolve(state, reference=_add(state.reference, Moments.of(batch.features)))
         if batch.source != "samples":
             return state
-        group = group_of(batch.index.to(batch.features.device), _GROUPS)
+        group = group_of(batch.index.cpu(), _GROUPS)
         parts = [
             _add(part, Moments.of(batch.features[group == number])) if (group == number).any() else part
             for number, part in enumerate(state.samples)

@@ -76,6 +76,8 @@ class PredictorCorrector(Sampler):
     def step(
         self, problem: Problem, x: Tensor, t: Tensor, s: Tensor, carry: Any, noise: Noise
     ) -> tuple[Tensor, Any]:
+        if self.corrector_steps == 0:
+            return self.predictor.step(problem, x, t, s, carry, noise.stream("predictor"))
         x, _ = self.predictor.step(problem, x, t, s, None, noise.stream("predictor"))
         sde = problem.gaussian
         a = (sde.alpha(t) / sde.alpha(s)) ** 2
