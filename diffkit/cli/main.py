@@ -7,6 +7,7 @@ A command is imported when it is invoked; those of other distributions (entry-po
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -84,6 +85,9 @@ def commands(ctx: click.Context, debug: bool, plugins: tuple[str, ...]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs a command and leaves: 0 done, 2 the user's mistake, 1 a failure, 130 and 143 interrupted."""
+    # Threads that wait by spinning for long starve each other where something else runs; so short a spin
+    # costs nothing where nothing does.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     signal.signal(signal.SIGTERM, _terminated)
     warnings.showwarning = _show_warning
     shared = {"debug": False}
