@@ -22,15 +22,12 @@ class DataStatistics:
         mean, std: of each channel (the first axis of an example), in encoded units.
         sigma_data: the standard deviation over everything about the overall mean, in encoded
             units: the sigma_data of Karras et al. 2022, arXiv 2206.00364.
-        raw_mean, raw_std: of each channel, in raw units.
         count: how many examples.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sigma_data: float
-    raw_mean: tuple[float, ...]
-    raw_std: tuple[float, ...]
     count: int
 
     @classmethod
@@ -46,8 +43,6 @@ class DataStatistics:
             mean=tuple(mean.tolist()),
             std=tuple(variance.sqrt().tolist()),
             sigma_data=float(spread.sqrt()),
-            raw_mean=tuple(raw_mean.tolist()),
-            raw_std=tuple(raw_variance.sqrt().tolist()),
             count=len(raw),
         )
 

@@ -189,9 +189,7 @@ def test_labels_and_precision_pass_through() -> None:
 
 
 def test_auto_is_resolved_from_the_data_and_refused_before() -> None:
-    statistics = DataStatistics(
-        mean=(0.0,), std=(0.3,), sigma_data=0.3, raw_mean=(0.0,), raw_std=(0.3,), count=5
-    )
+    statistics = DataStatistics(mean=(0.0,), std=(0.3,), sigma_data=0.3, count=5)
     objective = NoisePrediction(norm="l1")
     assert objective.resolved(statistics) == NoisePrediction(norm="l1", sigma_data=0.3)
     assert NoisePrediction(sigma_data=2.0).resolved(statistics).sigma_data == 2.0

@@ -301,9 +301,7 @@ def test_shapes_dtypes_and_labels_pass_through(name: str) -> None:
 def test_sigma_data_comes_from_the_data(name: str) -> None:
     kind, *fields = name.split()
     objective = create("objective", kind, **({"convention": fields[0]} if fields else {}))
-    statistics = DataStatistics(
-        mean=(0.0,), std=(0.3,), sigma_data=0.3, raw_mean=(0.0,), raw_std=(0.3,), count=5
-    )
+    statistics = DataStatistics(mean=(0.0,), std=(0.3,), sigma_data=0.3, count=5)
     with pytest.raises(ConfigError, match=r"objective\.sigma_data"):
         objective.model(NoAnswer(), VP()).denoise(torch.zeros(1, 1), torch.tensor(0.5))
     assert objective.resolved(statistics).sigma_data == 0.3

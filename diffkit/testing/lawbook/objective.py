@@ -64,7 +64,7 @@ def _settled(objective: Objective) -> Objective:
     """The objective with its automatic fields resolved; not applicable where its model is no denoiser."""
     if objective.stateful or not objective.provides & {"model.denoise", "model.score"}:
         raise NotApplicable("its model is not a denoiser")
-    moments = {"mean": (0.0,), "std": (0.7,), "raw_mean": (0.0,), "raw_std": (0.7,)}
+    moments = {"mean": (0.0,), "std": (0.7,)}
     return objective.resolved(DataStatistics(sigma_data=0.7, count=_COUNT, **moments))
 
 
