@@ -444,7 +444,9 @@ class Experiment:
 def _check_shape(config: ExperimentConfig) -> None:
     """Has the network say, before any data are read, if it cannot take examples of their shape."""
     spec = config.dataset.spec()
-    with torch.random.fork_rng(), torch.device("meta"):
+    # A network that cannot be built without storage speaks when it is built for training.
+    unbuildable = contextlib.suppress(RuntimeError, TypeError)
+    with unbuildable, torch.random.fork_rng(), torch.device("meta"):
         config.network.build(spec.shape, spec.classes if config.training.labels else None)
 
 
