@@ -12,11 +12,24 @@ if TYPE_CHECKING:
     from diffkit.checkpoint import load
     from diffkit.experiment import Experiment
     from diffkit.fitting import fit_grid
+    from diffkit.interpolation import interpolate, renoise, slerp
     from diffkit.registry import components, create
     from diffkit.sampling import encode, sample, sample_steps
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "components", "create", "encode", "fit_grid", "load", "sample", "sample_steps"]
+__all__ = [
+    "Experiment",
+    "components",
+    "create",
+    "encode",
+    "fit_grid",
+    "interpolate",
+    "load",
+    "renoise",
+    "sample",
+    "sample_steps",
+    "slerp",
+]
 
 _HOMES = {
     "Experiment": "diffkit.experiment",
@@ -24,9 +37,12 @@ _HOMES = {
     "create": "diffkit.registry",
     "encode": "diffkit.sampling",
     "fit_grid": "diffkit.fitting",
+    "interpolate": "diffkit.interpolation",
     "load": "diffkit.checkpoint",
+    "renoise": "diffkit.interpolation",
     "sample": "diffkit.sampling",
     "sample_steps": "diffkit.sampling",
+    "slerp": "diffkit.interpolation",
 }
 
 

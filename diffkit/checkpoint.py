@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import safetensors
@@ -102,16 +102,18 @@ def load(
     snapshot = storage.read_snapshot(
         folder, step, owner=description["checksum"], parts=("weights", "ema"), device=target
     )
-    made = _components(folder, description)
+    network: Network = registry.create("network", description["network"])
+    sde: SDE = registry.create("sde", description["sde"])
+    objective: Objective = registry.create("objective", description["objective"])
     spec = fill(DataSpec, description["spec"], f"{folder / DESCRIPTION}: spec", _no_component)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and then overwritten
-        module = made.network.build(spec.shape, description["classes"])
+        module = network.build(spec.shape, description["classes"])
     _fill_module(module, snapshot, folder)
     module = arrange(module, spec.shape).to(target).eval().requires_grad_(False)
-    model = made.objective.model(module, made.sde)
+    model = objective.model(module, sde)
     return TrainedModel(
         model=model,
-        sde=made.sde,
+        sde=sde,
         spec=spec,
         step=step,
         description=description,
@@ -155,30 +157,14 @@ def copy(path: str | Path, target: str | Path) -> Path:
         raise CheckpointError(
             f"{goal} is there already", "a folder that is new or empty", "Choose another path"
         )
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    temporary = storage.fresh_sibling(goal.absolute())
     try:
-        shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(".*"))
-        storage.sync_tree(temporary)
-        temporary.replace(goal)
+        with storage.replacing(goal.absolute()) as unfinished:
+            shutil.copytree(source, unfinished, ignore=shutil.ignore_patterns(".*"))
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(
             f"{source} could not be copied to {goal}: {error}", "", "Make room or choose another path"
         ) from error
     return goal
-
-
-@attrs.frozen(kw_only=True)
-class _Components:
-    network: Network
-    sde: SDE
-    objective: Objective
-
-
-def _components(folder: Path, description: dict[str, Any]) -> _Components:
-    kinds: tuple[Literal["network", "sde", "objective"], ...] = ("network", "sde", "objective")
-    return _Components(**{kind: registry.create(kind, description[kind]) for kind in kinds})
 
 
 def _find(folder: Path, checkpoint: str | int) -> int:

@@ -26,7 +26,16 @@ from diffkit.registry import current
 from diffkit.selection import CAPABILITIES, Finding, Selection, nested
 from diffkit.structure import settings
 
-__all__ = ["CAPABILITIES", "Finding", "Selection", "check", "matrix", "require", "with_schedule"]
+__all__ = [
+    "CAPABILITIES",
+    "Finding",
+    "Selection",
+    "check",
+    "matrix",
+    "only_classifies",
+    "require",
+    "with_schedule",
+]
 
 PRIOR_TOLERANCE = 0.01
 """Nats a dimension: beyond it, that sampling starts from the prior and not the truth is worth a word."""
@@ -129,12 +138,23 @@ def _core(selection: Selection) -> Iterator[Finding]:
         yield from _prior_misses(sde)
     network = selection.one("network")
     labelled = selection.model is not None and "model.labels" in selection.model
-    if labelled and network is not None and "network.labels" not in network.provides:
+    takes = {"network.labels", "network.logits-output"}
+    if labelled and network is not None and not takes & network.provides:
         name = current().name(network)
         reason = f"The model is to be trained on labels, and the network {name!r} cannot take them"
         yield Finding(
             "refused", name, "labels", reason, "Set training.labels to false, or choose another network"
         )
+    if selection.model is not None and only_classifies(selection.model):
+        reason = "The model tells classes apart, and says nothing of where the data lie"
+        remedy = "Name it in the conditioner 'classifier-guidance' of a model that can be sampled"
+        for sampler in selection.all("sampler"):
+            yield Finding("refused", current().name(sampler), "model", reason, remedy)
+
+
+def only_classifies(model: frozenset[str]) -> bool:
+    """Whether a model of these capabilities is a classifier, which can be trained and not sampled."""
+    return "model.logits" in model and not model & {"model.denoise", "model.score", "model.energy"}
 
 
 def _prior_misses(sde: SDE) -> Iterator[Finding]:

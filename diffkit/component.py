@@ -63,7 +63,9 @@ class Component(ABC):  # noqa: B024 - abstract through its interfaces
         return ()
 
 
-def parameter(help: str, default: Any = attrs.NOTHING, *, factory: Any = None, validator: Any = None) -> Any:
+def parameter(
+    help: str, default: Any = attrs.NOTHING, *, factory: Any = None, validator: Any = None, same: Any = None
+) -> Any:
     """An attrs field that carries its own description, shown by `diffkit show`.
 
     Args:
@@ -71,7 +73,9 @@ def parameter(help: str, default: Any = attrs.NOTHING, *, factory: Any = None, v
         default: the default value; without it (and without `factory`) the field is required.
         factory: a callable that makes the default, for components and other objects.
         validator: an attrs validator; what it raises becomes a `ConfigError` naming the key.
+        same: `same(a, b)`, whether two values are equal, where == does not say so in one word, as of arrays.
     """
     if factory is not None:
         default = attrs.Factory(factory)
-    return attrs.field(default=default, validator=validator, metadata={"help": help})
+    compared: dict[str, Any] = {} if same is None else {"eq": attrs.cmp_using(eq=same), "hash": False}
+    return attrs.field(default=default, validator=validator, metadata={"help": help}, **compared)

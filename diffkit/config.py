@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-from attrs.validators import and_, ge, gt, le, lt, optional
+from attrs.validators import and_, deep_iterable, ge, gt, le, lt, min_len, optional
 
 from diffkit import documents
-from diffkit.compatibility import with_schedule
-from diffkit.component import Component, parameter
+from diffkit.compatibility import only_classifies, with_schedule
+from diffkit.component import parameter
 from diffkit.errors import ConfigError
 from diffkit.interfaces.conditioner import Conditioner
 from diffkit.interfaces.dataset import Dataset
@@ -32,7 +32,10 @@ __all__ = [
     "EvaluationConfig",
     "ExperimentConfig",
     "SamplingConfig",
+    "TrackingConfig",
     "TrainingConfig",
+    "model_capabilities",
+    "require_labels",
     "selection_of",
     "to_mapping",
 ]
@@ -41,6 +44,11 @@ __all__ = [
 def _one_of_two(record: TrainingConfig, attribute: Any, value: int | None) -> None:
     if value is not None and record.steps is not None:
         raise ValueError("training.steps is given too; give one of them")
+
+
+def _decay(record: TrainingConfig, attribute: Any, value: float | str | None) -> None:
+    if isinstance(value, float) and not 0.0 <= value < 1.0:
+        raise ValueError("a decay is at least 0 and below 1")
 
 
 def _file_name(record: ExperimentConfig, attribute: Any, value: str) -> None:
@@ -65,8 +73,10 @@ class TrainingConfig:
     )
     batch_size: int = parameter("examples a step, over all processes", 128, validator=ge(1))
     learning_rate: float = parameter("peak learning rate of AdamW", 1e-3, validator=gt(0.0))
-    decay: Literal["constant", "cosine"] = parameter(
-        "how the learning rate ends: constant, or a cosine to zero", "cosine"
+    decay: Literal["constant", "cosine", "linear", "inverse-sqrt"] = parameter(
+        "how the learning rate ends: constant, a cosine or a line to zero, or with one over the root of the "
+        "step once a tenth of the training is done",
+        "cosine",
     )
     warmup: int = parameter(
         "steps over which the learning rate rises linearly; a tenth of the training at most",
@@ -80,8 +90,16 @@ class TrainingConfig:
     gradient_accumulation: int = parameter(
         "parts a batch is computed in, of one example at least", 1, validator=[ge(1), _within_the_batch]
     )
-    ema: float | None = parameter(
-        "decay of the weights' moving average; null = none", 0.999, validator=optional(and_(ge(0.0), lt(1.0)))
+    ema: float | Literal["power"] | None = parameter(
+        "decay of the weights' moving average, faster at first; or power: 1 - decay falls as one over the "
+        "step; null = none",
+        0.999,
+        validator=_decay,
+    )
+    ema_width: float = parameter(
+        "ema: power: standard deviation of the averaging window, as a share of the training so far",
+        0.1,
+        validator=and_(gt(0.0), lt(0.28)),
     )
     labels: bool = parameter("train conditionally on the data set's classes", False)
     label_dropout: float = parameter(
@@ -93,6 +111,13 @@ class TrainingConfig:
     )
     save_every: int = parameter("steps between checkpoints", 500, validator=ge(1))
     keep_last: int = parameter("how many of the newest checkpoints stay", 1, validator=ge(1))
+    keep: tuple[int, ...] = parameter(
+        "steps (epochs, where `epochs` is given) whose checkpoints are written and stay",
+        (),
+        validator=deep_iterable(ge(1)),
+    )
+    compile: bool = parameter("have torch.compile make the network's code; slow to start", False)
+    tensorboard: bool = parameter("write what each step tells for TensorBoard too, beside the model", False)
 
 
 @attrs.frozen(kw_only=True)
@@ -112,12 +137,26 @@ class SamplingConfig:
 
 
 @attrs.frozen(kw_only=True)
+class TrackingConfig:
+    """What is measured along training, on the averaged weights, to tell the best checkpoint."""
+
+    every: int = parameter("steps between measurements; the last step is measured too", validator=ge(1))
+    metrics: tuple[Metric, ...] = parameter(
+        "the figures to take; the best checkpoint is that of the best value of the first",
+        ("fid",),
+        validator=min_len(1),
+    )
+    count: int = parameter("how many samples they rest on", 500, validator=ge(2))
+
+
+@attrs.frozen(kw_only=True)
 class EvaluationConfig:
     """How samples are measured."""
 
     metrics: tuple[Metric, ...] = parameter("the figures to take", ())
     count: int = parameter("how many samples they rest on", 1000, validator=ge(2))
     features: Features = parameter("the view in which images are compared", "classifier")
+    track: TrackingConfig | None = parameter("measurements along training; null = none", None)
 
 
 @attrs.frozen(kw_only=True)
@@ -178,47 +217,57 @@ def to_mapping(config: ExperimentConfig) -> dict[str, Any]:
     return mapping
 
 
+def require_labels(training: TrainingConfig, dataset: Dataset) -> None:
+    """Refuses training on labels that the data set does not have."""
+    if training.labels and dataset.spec().classes is None:
+        raise ConfigError(
+            f"training.labels is true, and the data set {current().name(dataset)!r} has no labels",
+            remedy="Set training.labels to false, or give a data set with labels",
+        )
+
+
+def model_capabilities(objective: Objective, training: TrainingConfig) -> frozenset[str]:
+    """What a model trained so offers, as `model.*` capabilities."""
+    offered = {word for word in objective.provides if word.startswith("model.")}
+    offered |= {"model.labels"} if training.labels else set()
+    unconditional = not training.labels or training.label_dropout > 0.0
+    return frozenset(offered | ({"model.unconditional"} if unconditional else set()))
+
+
 def selection_of(config: ExperimentConfig) -> Selection:
     """What of the experiment must work together; no data are read, and no weights.
 
-    The model's capabilities are those it will have once trained.
+    The model's capabilities are those it will have once trained; no sampler belongs to a classifier.
 
     Raises:
         ConfigError: training on labels that the data set does not have.
     """
-    training, spec = config.training, config.dataset.spec()
-    if training.labels and spec.classes is None:
-        raise ConfigError(
-            f"training.labels is true, and the data set {current().name(config.dataset)!r} has no labels",
-            remedy="Set training.labels to false, or give a data set with labels",
-        )
-    model = {word for word in config.objective.provides if word.startswith("model.")}
-    model |= {"model.labels"} if training.labels else set()
-    model |= {"model.unconditional"} if not training.labels or training.label_dropout > 0.0 else set()
+    require_labels(config.training, config.dataset)
+    spec, model = config.dataset.spec(), model_capabilities(config.objective, config.training)
     whole = config.dataset.unrestricted().spec()
     data = {
         "dataset.labels": spec.classes is not None,
         "dataset.classified": whole.classes is not None,
         "dataset.images": spec.image,
     }
-    compared = any(metric.needs & {"features", "logits"} for metric in config.evaluation.metrics)
-    chosen: tuple[Component | None, ...] = (
+    tracked = config.evaluation.track.metrics if config.evaluation.track else ()
+    metrics = (*config.evaluation.metrics, *tracked)
+    compared = any(metric.needs & {"features", "logits"} for metric in metrics)
+    return Selection.of(
         config.dataset,
         config.network,
         config.sde,
         config.objective,
-        config.sampling.sampler,
+        config.sampling.sampler if tracked or not only_classifies(model) else None,
         config.sampling.grid,
         *config.sampling.conditioners,
-        *config.evaluation.metrics,
+        *metrics,
         config.evaluation.features if compared else None,
-    )
-    return Selection.of(
-        *chosen,
-        model=frozenset(model),
+        model=model,
         data=frozenset(word for word, holds in data.items() if holds),
         steps=config.sampling.steps,
-        classes=spec.classes if training.labels else None,
+        classes=spec.classes if config.training.labels else None,
+        shape=spec.shape,
     )
 
 

@@ -1,4 +1,4 @@
-"""`model.json`: what a model is, in plain JSON, read without loading any weights."""
+"""What is trained, and `model.json`: what a model is, in plain JSON, read without loading any weights."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 
 import diffkit
 from diffkit import registry, storage
-from diffkit.config import TrainingConfig
+from diffkit.config import TrainingConfig, model_capabilities
 from diffkit.errors import CheckpointError
 from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.network import Network
 from diffkit.interfaces.objective import Objective
 from diffkit.interfaces.sde import SDE
+from diffkit.statistics import DataStatistics
 from diffkit.structure import plain
 
-__all__ = ["DESCRIPTION", "claim", "describe", "model_folder", "read_description"]
+__all__ = ["DESCRIPTION", "TrainingJob", "claim", "describe", "model_folder", "read_description"]
 
 FORMAT = 1
 """The version of the layout on disk; a newer one is refused."""
@@ -27,46 +29,61 @@ FORMAT = 1
 DESCRIPTION = "model.json"
 
 # What may differ between a training and its continuation.
-_HARMLESS = ("save_every", "keep_last")
+_HARMLESS = ("save_every", "keep_last", "keep", "tensorboard")
 
 # The components, the data and the course of a training; paths and versions may change under it.
 _DEFINING = ("network", "sde", "objective", "fingerprint", "spec", "steps", "seed")
 
 
-def describe(
-    *,
-    dataset: Dataset,
-    network: Network,
-    sde: SDE,
-    objective: Objective,
-    training: TrainingConfig,
-    steps: int,
-    seed: int,
-) -> dict[str, Any]:
-    """What `model.json` says: resolved components, data, training, capabilities, versions.
+@attrs.frozen(kw_only=True, eq=False)
+class TrainingJob:
+    """What is trained, how, and where it is kept.
 
     Args:
-        steps: how many optimiser steps the whole training takes.
+        dataset, network, sde, objective: the components; `resolved` sets their `auto` fields.
+        config: the section `training`.
+        seed: of initial weights, data order, noise and dropout.
+        folder: the model's folder, made if need be.
     """
-    spec = dataset.spec()
-    extra = {"model.labels"} if training.labels else {"model.unconditional"}
-    if training.label_dropout > 0.0:
-        extra.add("model.unconditional")
-    capabilities = {each for each in objective.provides if each.startswith("model.")} | extra
+
+    dataset: Dataset
+    network: Network
+    sde: SDE
+    objective: Objective
+    config: TrainingConfig
+    seed: int
+    folder: Path
+
+    def resolved(self) -> TrainingJob:
+        """This job with every `auto` field set from the training data, which is read."""
+        statistics = DataStatistics.of(self.dataset)
+        dataset = self.dataset.resolved(statistics)
+        if dataset != self.dataset:
+            statistics = DataStatistics.of(dataset)
+        return attrs.evolve(self, dataset=dataset, objective=self.objective.resolved(statistics))
+
+
+def describe(job: TrainingJob, steps: int) -> dict[str, Any]:
+    """What `model.json` says of a training of so many steps: components, data, capabilities, versions.
+
+    Args:
+        job: with every `auto` field resolved.
+    """
+    spec = job.dataset.spec()
     return {
         "format": FORMAT,
-        "network": registry.describe(network),
-        "sde": registry.describe(sde),
-        "objective": registry.describe(objective),
-        "dataset": registry.describe(dataset),
-        "fingerprint": dataset.fingerprint(),
+        "network": registry.describe(job.network),
+        "sde": registry.describe(job.sde),
+        "objective": registry.describe(job.objective),
+        "dataset": registry.describe(job.dataset),
+        "fingerprint": job.dataset.fingerprint(),
         "spec": plain(spec, registry.describe),
         "shape": list(spec.shape),
-        "classes": spec.classes if training.labels else None,
-        "training": plain(training, registry.describe),
+        "classes": spec.classes if job.config.labels else None,
+        "training": plain(job.config, registry.describe),
         "steps": steps,
-        "seed": seed,
-        "capabilities": sorted(capabilities),
+        "seed": job.seed,
+        "capabilities": sorted(model_capabilities(job.objective, job.config)),
         "versions": {"diffkit": diffkit.__version__, "torch": torch.__version__},
     }
 

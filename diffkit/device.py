@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import timeit
 from collections.abc import Callable
 from typing import Literal
 
@@ -45,9 +45,4 @@ def choose_arithmetic(device: torch.device, work: Callable[[Arithmetic], None]) 
 
 def _seconds(work: Callable[[Arithmetic], None], arithmetic: Arithmetic) -> float:
     """The shortest of a few passes, after one that warms up."""
-    durations = []
-    for _ in range(1 + _REPEATS):
-        start = time.perf_counter()
-        work(arithmetic)
-        durations.append(time.perf_counter() - start)
-    return min(durations[1:])
+    return min(timeit.repeat(lambda: work(arithmetic), repeat=1 + _REPEATS, number=1)[1:])

@@ -10,16 +10,21 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any, Literal
 
 import attrs
 
-__all__ = ["KINDS", "ComponentInfo", "Kind", "Status", "entry_points", "nearest", "normalised", "scan"]
+from diffkit.policy import denials, normalised
 
-Status = Literal["registered", "duplicate", "bad-metadata", "api-mismatch", "unregistered"]
+__all__ = ["KINDS", "ComponentInfo", "Kind", "Status", "entry_points", "nearest", "scan"]
+
+Status = Literal["registered", "duplicate", "denied", "bad-metadata", "api-mismatch", "unregistered"]
+
+Groups = dict[str, list[tuple[str, str]]]
+"""Entry points by group, each a name and a value."""
 
 _PREFIX = "[diffkit."
 _NAME = re.compile(r"[a-z0-9.+]+(-[a-z0-9.+]+)*")
@@ -36,22 +41,15 @@ class Kind:
     version: int = 1
 
 
+_INTERFACES = (
+    *("Schedule", "SDE", "Sampler", "Grid", "Conditioner", "Operator"),
+    *("Metric", "Network", "Objective", "Dataset", "Features"),
+)
+
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        name: Kind(name, f"diffkit.{plural}", f"diffkit.interfaces.{name}:{interface}")
-        for name, plural, interface in (
-            ("schedule", "schedules", "Schedule"),
-            ("sde", "sdes", "SDE"),
-            ("sampler", "samplers", "Sampler"),
-            ("grid", "grids", "Grid"),
-            ("conditioner", "conditioners", "Conditioner"),
-            ("operator", "operators", "Operator"),
-            ("metric", "metrics", "Metric"),
-            ("network", "networks", "Network"),
-            ("objective", "objectives", "Objective"),
-            ("dataset", "datasets", "Dataset"),
-            ("features", "features", "Features"),
-        )
+        name: Kind(name, f"diffkit.{name.removesuffix('s')}s", f"diffkit.interfaces.{name}:{interface}")
+        for name, interface in ((word.lower(), word) for word in _INTERFACES)
     }
 )
 """The eleven kinds, in the order in which they are shown."""
@@ -81,6 +79,11 @@ class ComponentInfo:
     file: str = ""
 
     @property
+    def usable(self) -> bool:
+        """Whether it can be named, if need be by its identity."""
+        return self.status in ("registered", "duplicate")
+
+    @property
     def identity(self) -> str:
         """The name that is always unique."""
         return f"{self.distribution}:{self.name}"
@@ -92,26 +95,33 @@ class ComponentInfo:
 
 
 def scan(path: Sequence[str] | None = None) -> tuple[ComponentInfo, ...]:
-    """Every component of every distribution on `path` (default `sys.path`), by kind and name."""
-    infos = [info for distribution in _distributions(path) for info in _components(distribution)]
+    """Every component of every distribution on `path` (default `sys.path`), by kind and name.
+
+    Raises:
+        ConfigError: the user's policy cannot be read.
+    """
+    denial = denials()
+    infos = [info for each in _registrations(path) for info in _components(*each, denial)]
     order = {kind: position for position, kind in enumerate(KINDS)}
     infos.sort(key=lambda i: (order.get(i.kind, len(order)), i.kind, i.name, i.distribution))
     return tuple(mark_duplicates(infos))
 
 
 def entry_points(group: str, path: Sequence[str] | None = None) -> list[tuple[str, str, str]]:
-    """(distribution, name, value) of every entry point of one of diffkit's further groups."""
+    """(distribution, name, value) of every entry point of one of diffkit's further groups, if not denied."""
+    denial = denials()
     return [
-        (_label(distribution), name, value)
-        for distribution in _distributions(path)
-        for name, value in _sections(distribution).get(group, ())
+        (distribution, name, value)
+        for distribution, _, groups in _registrations(path)
+        for name, value in groups.get(group, ())
+        if not denial(distribution, name)
     ]
 
 
 def mark_duplicates(infos: Iterable[ComponentInfo]) -> Iterator[ComponentInfo]:
     """The same components, those that share kind and name marked as such."""
     infos = list(infos)
-    count = Counter((i.kind, i.name) for i in infos if i.status in ("registered", "duplicate"))
+    count = Counter((i.kind, i.name) for i in infos if i.usable)
     for info in infos:
         if info.status == "registered" and count[info.kind, info.name] > 1:
             rivals = " and ".join(
@@ -128,25 +138,24 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"Did you mean {close[0]!r}?" if close else ""
 
 
-def normalised(distribution: str) -> str:
-    """A distribution's name in the form in which names are compared (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
+def _registrations(path: Sequence[str] | None) -> Iterator[tuple[str, str, Groups]]:
+    """Name, version and groups of each distribution with a word for diffkit.
 
-
-def _distributions(path: Sequence[str] | None) -> Iterator[metadata.Distribution]:
-    """Those with a word for diffkit. Of two of one name, the first on the path, which is the one imported."""
+    Of two of one name, the first on the path, which is the one imported.
+    """
     place: dict[str, Any] = {} if path is None else {"path": list(path)}
     seen: set[str] = set()
     for distribution in metadata.distributions(**place):
         if _PREFIX not in _text(distribution):
             continue
-        name = _label(distribution)
+        name = _field(distribution, "Name") or "unnamed"
         if normalised(name) in seen:
             continue
         seen.add(normalised(name))
         first = next(iter(metadata.distributions(name=name, **place)), distribution)
-        if _PREFIX in _text(first):
-            yield first
+        text = _text(first)
+        if _PREFIX in text:
+            yield _field(first, "Name") or "unnamed", _field(first, "Version"), _groups(text)
 
 
 def _text(distribution: metadata.Distribution) -> str:
@@ -157,10 +166,6 @@ def _text(distribution: metadata.Distribution) -> str:
         return ""
 
 
-def _label(distribution: metadata.Distribution) -> str:
-    return _field(distribution, "Name") or "unnamed"
-
-
 def _field(distribution: metadata.Distribution, key: str) -> str:
     try:
         return distribution.metadata[key] or ""
@@ -168,12 +173,11 @@ def _field(distribution: metadata.Distribution, key: str) -> str:
         return ""
 
 
-def _sections(distribution: metadata.Distribution) -> dict[str, list[tuple[str, str]]]:
+def _groups(text: str) -> Groups:
     """The groups of an entry_points.txt; a line that is no entry point has an empty value."""
-    groups: dict[str, list[tuple[str, str]]] = {}
+    groups: Groups = {}
     group = ""
-    for line in _text(distribution).splitlines():
-        line = line.strip()
+    for line in map(str.strip, text.splitlines()):
         if line.startswith("[") and line.endswith("]"):
             group = line[1:-1].strip()
         elif line and line[0] not in "#;":
@@ -182,9 +186,9 @@ def _sections(distribution: metadata.Distribution) -> dict[str, list[tuple[str, 
     return groups
 
 
-def _components(distribution: metadata.Distribution) -> Iterator[ComponentInfo]:
-    name, version = _label(distribution), _field(distribution, "Version")
-    groups = _sections(distribution)
+def _components(
+    distribution: str, version: str, groups: Groups, denial: Callable[[str, str], str]
+) -> Iterator[ComponentInfo]:
     declared = dict(groups.get("diffkit.api", ()))
     kinds = {kind.group: kind for kind in KINDS.values()}
     for group, entries in groups.items():
@@ -192,11 +196,13 @@ def _components(distribution: metadata.Distribution) -> Iterator[ComponentInfo]:
             continue
         kind = kinds.get(group)
         shown = kind.name if kind else group.removeprefix("diffkit.")
-        count = Counter(entry for entry, _ in entries)
-        for entry, value in dict(entries).items():
+        count = Counter(name for name, _ in entries)
+        for name, value in dict(entries).items():
             value = value.partition("[")[0].strip()
-            status, reason = _status(group, kind, entry, value, count[entry], declared)
-            yield ComponentInfo(shown, entry, name, version, status, reason, value)
+            status, reason = _status(group, kind, name, value, count[name], declared)
+            if status == "registered" and denial(distribution, name):
+                status, reason = "denied", denial(distribution, name)
+            yield ComponentInfo(shown, name, distribution, version, status, reason, value)
 
 
 def _status(

@@ -38,6 +38,7 @@ from diffkit import (
     report,
     sampling,
     storage,
+    tracking,
     training,
 )
 from diffkit.batch import Batch
@@ -45,13 +46,14 @@ from diffkit.checkpoint import TrainedModel
 from diffkit.config import ExperimentConfig, selection_of
 from diffkit.errors import RunError
 from diffkit.evaluation import Evaluation, named
-from diffkit.interfaces.metric import Measurement
+from diffkit.interfaces.metric import Measurement, Metric
 from diffkit.interfaces.sde import GaussianSDE
+from diffkit.interruption import Interruption
 from diffkit.journal import Journal
 from diffkit.progress import Watch
 from diffkit.sampling import SampleResult, SampleStep
 from diffkit.selection import Finding
-from diffkit.sharding import barrier, join, processes
+from diffkit.sharding import barrier, join, largest, processes
 from diffkit.targets import Target
 
 __all__ = ["Experiment", "RunResult"]
@@ -91,6 +93,7 @@ class Experiment:
         config: what to do.
         runs: where models, runs and caches are kept.
         saved: a trained model to use in place of the one that the configuration determines.
+        recorded: the components that the manifest of the run to be repeated names.
         quiet: no word on progress.
 
     Raises:
@@ -103,11 +106,12 @@ class Experiment:
         *,
         runs: str | Path = "runs",
         saved: Path | None = None,
+        recorded: Sequence[Mapping[str, str]] = (),
         quiet: bool = False,
     ) -> None:
         self.config = config
         self.runs = Path(runs)
-        self._saved, self._quiet = saved, quiet
+        self._saved, self._recorded, self._quiet = saved, recorded, quiet
         self._loaded: tuple[str, TrainedModel] | None = None
         self._timing: dict[str, float] = {}
         join()
@@ -140,7 +144,8 @@ class Experiment:
         """
         target = Target.at(path, overrides)
         home = target.runs or Path("runs")
-        return cls(target.config, runs=home if runs is None else runs, saved=target.saved, quiet=quiet)
+        runs = home if runs is None else runs
+        return cls(target.config, runs=runs, saved=target.saved, recorded=target.recorded, quiet=quiet)
 
     @cached_property
     def folder(self) -> Path:
@@ -152,8 +157,11 @@ class Experiment:
         """The folder of the model that the configuration determines. Reads the training split."""
         return self.runs / "models" / identity.model_name(self.config)
 
-    def dry_run(self) -> dict[str, Any]:
+    def dry_run(self, *, any_version: bool = False) -> dict[str, Any]:
         """What `run` would do, without reading data."""
+        if not any_version:
+            identity.require_recorded(self._recorded, self.selection)
+        self._require_sampling()
         config, method = self.config, self.config.sampling
         trained = config.training
         length = (
@@ -182,15 +190,8 @@ class Experiment:
         """
         folder = self.model_folder
         recording.ensure_writable(folder.parent)
-        try:
-            with self._only_trainer(folder):
-                self._train(folder, fresh)
-        except Timeout as error:
-            raise RunError(
-                f"Another process is training {folder}",
-                "one training of a model at a time",
-                "Wait for it and run again: the model will be found and reused",
-            ) from error
+        with _only_trainer(folder):
+            self._train(folder, fresh)
         self._saved, self._loaded = folder, None
         return self.model()
 
@@ -205,7 +206,7 @@ class Experiment:
         if self._loaded is None or self._loaded[0] != key:
             model = checkpoint.load(folder, checkpoint_name)
             if model.step < model.description["steps"]:
-                self._say(f"model: trained for {model.step:,} of {model.description['steps']:,} steps so far")
+                self._say(f"model: its checkpoint of step {model.step:,} of {model.description['steps']:,}")
             self._loaded = (key, model)
         return self._loaded[1]
 
@@ -238,14 +239,13 @@ class Experiment:
             on_step: called after every move.
         """
         chosen = self.config.sampling
-        bends = chosen.conditioners if conditioners is None else conditioners
-        made = [registry.create("conditioner", each) for each in bends]
+        made = self._conditioners if conditioners is None else self._prepared(conditioners)
         other = sampler is not None
         trained = self.model() if model is None else model
         number = chosen.count if count is None else count
 
         def tell(step: SampleStep) -> None:
-            hooks.broadcast("diffkit_sample_step", event=step)
+            hooks.broadcast("diffkit_sample_step", event=step, experiment=self)
             if on_step is not None:
                 on_step(step)
 
@@ -283,6 +283,46 @@ class Experiment:
             plots.save(figure, Path(path))
         return figure
 
+    def impute(
+        self,
+        images: Any = "held-out",
+        mask: Any = "centre",
+        *,
+        count: int | None = None,
+        completions: int = 1,
+        method: str | Mapping[str, Any] = "reconstruction",
+        path: str | Path | None = None,
+        **choices: Any,
+    ) -> SampleResult:
+        """Completes what a mask hides of images; the observed part comes back exactly.
+
+        Args:
+            images, mask: what the conditioner `imputation` takes as `observed` and `mask`.
+            count: how many of the images, from the first; all by default, of held-out ones eight.
+            completions: of each image; number c of image i is sample c N + i.
+            method: the conditioner's method, or a mapping of its fields.
+            path: where to save a picture: original, incomplete and completed images.
+            choices: what else `sample` takes; `conditioners` (by default the configuration's) come before.
+
+        Raises:
+            DataError: images or a mask of another shape, out of range or not binary.
+        """
+        if path is not None:
+            recording.ensure_writable(Path(path).parent)
+        fields = {"method": method} if isinstance(method, str) else dict(method)
+        before = list(choices.pop("conditioners", self.config.sampling.conditioners))
+        spec = {"name": "imputation", **fields, "observed": images, "mask": mask}
+        (imputation,) = self._prepared([spec])
+        few = isinstance(images, str) and images == "held-out"
+        given = imputation.observed[: count or (8 if few else None)]
+        imputation = attrs.evolve(imputation, observed=given)
+        result = self.sample(len(given) * completions, conditioners=[*before, imputation], **choices)
+        if path is not None and _is_main():
+            completed = result.x.cpu().reshape(completions, *given.shape)
+            figure = gallery.completions(self.config.dataset, given, imputation.mask, completed)
+            plots.save(figure, Path(path))
+        return result
+
     def evaluate(self, *, checkpoint_name: str | int = "best") -> dict[str, Measurement]:
         """Measures the model as the configuration says, and writes `metrics.json` into the run's folder.
 
@@ -292,15 +332,8 @@ class Experiment:
         began = time.monotonic()
         model = self.model(checkpoint_name)
         section = self.config.evaluation
-        evaluation = Evaluation(
-            dataset=self.config.dataset,
-            metrics=named(section.metrics),
-            features=section.features,
-            count=section.count,
-            seed=self.config.seed,
-            cache=self.runs / "cache",
-        )
-        figures = evaluation.run(model, self._measured(model)) if section.metrics else {}
+        evaluation = self._evaluation(section.metrics, section.count)
+        figures = evaluation.run(model, self._measured(model, section.count)) if section.metrics else {}
         if _is_main():
             recording.ensure_writable(self.folder)
             plain = {name: attrs.asdict(figure) for name, figure in figures.items()}
@@ -308,11 +341,23 @@ class Experiment:
         self._timing["evaluation"] = time.monotonic() - began
         return figures
 
-    def run(self, *, fresh: bool = False) -> RunResult:
-        """The main job: train or reuse, sample, measure, record, report."""
+    def run(self, *, fresh: bool = False, any_version: bool = False) -> RunResult:
+        """The main job: train or reuse, sample, measure, record, report.
+
+        Args:
+            fresh: train anew even if an equal model is there.
+            any_version: repeat a run even with other versions of its components than its manifest records.
+
+        Raises:
+            ComponentError: other versions, and not `any_version`.
+        """
+        if not any_version:
+            identity.require_recorded(self._recorded, self.selection)
+        self._require_sampling()
         recording.ensure_writable(self.runs)
         for finding in self.findings:
             self._say(f"caveat: {finding.subject}: {finding.reason}")
+        self._evaluation(self.config.evaluation.metrics, 0).prepare()
         self.train(fresh=fresh)
         self.draw()
         figures = self.evaluate()
@@ -320,7 +365,8 @@ class Experiment:
         page = self.report()
         result = RunResult(run=self.folder, model=self.model_folder, metrics=figures, report=page)
         barrier()
-        hooks.broadcast("diffkit_run_end", run=result)
+        if _is_main():
+            hooks.broadcast("diffkit_run_end", run=result, experiment=self)
         return result
 
     def draw(self) -> SampleResult:
@@ -379,18 +425,28 @@ class Experiment:
         barrier()
         return Path(path)
 
+    def _require_sampling(self) -> None:
+        """Refuses, before anything is trained, to run what can only be trained: a classifier."""
+        compatibility.require(
+            compatibility.Selection.of(self.config.sampling.sampler, model=self.selection.model)
+        )
+
+    @cached_property
+    def _conditioners(self) -> list[Any]:
+        return self._prepared(self.config.sampling.conditioners)
+
+    def _prepared(self, conditioners: Sequence[Any]) -> list[Any]:
+        made = [registry.create("conditioner", each) for each in conditioners]
+        return [each.prepared(self.config.dataset) for each in made]
+
     def _model_home(self) -> Path:
         return self._saved or self.model_folder
 
-    def _only_trainer(self, folder: Path) -> contextlib.AbstractContextManager[Any]:
-        """A lock that one process (of several that train together) holds while it trains."""
-        if not _is_main():
-            return contextlib.nullcontext()
-        return FileLock(folder.parent / f".{folder.name}.lock", timeout=0)
-
     def _train(self, folder: Path, fresh: bool) -> None:
         done, total = _progress_of(folder)
-        if done and done == total and not fresh:
+        tracker = self._tracker()
+        seen = tracker is None or not tracking.is_due(folder, done, done, tracker.every)
+        if done and done == total and seen and not fresh:
             self._say(f"model: found {folder}, trained for {total:,} steps; reusing it (--fresh trains anew)")
             return
         found = f"going on with {folder} from step {done:,}" if done and not fresh else f"training {folder}"
@@ -405,11 +461,16 @@ class Experiment:
             folder=folder,
         )
         trainer = training.Trainer(job, resume=not fresh)
+        if fresh and _is_main():
+            (folder / tracking.FILE).unlink(missing_ok=True)
+        if tracker is not None:
+            tracker.look(trainer)
         self._say(f"model: {found}")
         quiet = self._quiet or not _is_main()
         with (
             Watch("training", trainer.total, "steps", quiet=quiet) as watch,
             Journal(folder, enabled=_is_main()) as log,
+            Interruption() as interruption,
         ):
             for step in trainer.steps():
                 log.write(
@@ -421,16 +482,50 @@ class Experiment:
                     **step.logs,
                 )
                 watch.at(step.step, f"loss {step.loss:.4f}")
-                hooks.broadcast("diffkit_train_step", event=step)
+                if _is_main():
+                    hooks.broadcast("diffkit_train_step", event=step, experiment=self)
+                if tracker is not None:
+                    tracker.look(trainer)
+                if interruption.asked():
+                    trainer.save()
+                    self._say(
+                        f"model: stopped and saved at step {step.step:,} of {step.total:,}; run it again"
+                    )
+                    interruption.leave()
 
-    def _measured(self, model: TrainedModel) -> Iterator[Batch]:
+    def _evaluation(self, metrics: Iterable[Metric], count: int) -> Evaluation:
+        return Evaluation(
+            dataset=self.config.dataset,
+            metrics=named(metrics),
+            features=self.config.evaluation.features,
+            count=count,
+            seed=self.config.seed,
+            cache=self.runs / "cache",
+            say=self._say,
+        )
+
+    def _tracker(self) -> tracking.Tracker | None:
+        """What looks at the training now and then, if anything shall."""
+        wanted, method = self.config.evaluation.track, self.config.sampling
+        if wanted is None:
+            return None
+        self._require_sampling()
+        # A grid is fitted to a finished model: till then the sampler's own serves.
+        own = {"sampler": method.sampler, "steps": method.steps} if grid_store.awaits_fit(method.grid) else {}
+        return tracking.Tracker(
+            every=wanted.every,
+            evaluation=self._evaluation(wanted.metrics, wanted.count),
+            samples=lambda model: self._measured(model, wanted.count, **own),
+            words={"sampler": registry.describe(method.sampler), "steps": method.steps},
+        )
+
+    def _measured(self, model: TrainedModel, total: int, **choices: Any) -> Iterator[Batch]:
         """The samples that figures rest on, chunk by chunk, so that memory stays flat."""
-        total = self.config.evaluation.count
         world, _ = processes()
         size = self.config.sampling.batch_size * world
         with Watch("sampling", total, "samples", quiet=self._quiet or not _is_main()) as watch:
             for first in range(0, total, size):
-                result = self.sample(min(size, total - first), first=first, model=model)
+                result = self.sample(min(size, total - first), first=first, model=model, **choices)
                 yield from measuring.sample_batches(
                     self.config.dataset, result.x.cpu(), label=result.label, first=first
                 )
@@ -439,6 +534,28 @@ class Experiment:
     def _say(self, text: str) -> None:
         if not self._quiet and _is_main():
             print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _only_trainer(folder: Path) -> Iterator[None]:
+    """A lock that one process of several that train together holds; all of them learn if it is taken."""
+    lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=0)
+    taken = False
+    if _is_main():
+        try:
+            lock.acquire()
+        except Timeout:
+            taken = True
+    try:
+        if largest(int(taken)):
+            raise RunError(
+                f"Another process is training {folder}",
+                "one training of a model at a time",
+                "Wait for it and run again: the model will be found and reused",
+            )
+        yield
+    finally:
+        lock.release()
 
 
 def _check_shape(config: ExperimentConfig) -> None:

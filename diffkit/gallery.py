@@ -15,10 +15,11 @@ from diffkit.noise import Noise
 from diffkit.sampling import SampleStep
 from diffkit.tensors import expand
 
-__all__ = ["forward_strip", "reverse_strip", "sheet"]
+__all__ = ["completions", "forward_strip", "reverse_strip", "sheet"]
 
 _FRAMES = 10
 _ROWS = 6
+_COMPLETED = 10
 
 
 def sheet(dataset: Dataset, x: Tensor, label: Tensor | None = None) -> Figure:
@@ -31,6 +32,23 @@ def sheet(dataset: Dataset, x: Tensor, label: Tensor | None = None) -> Figure:
     if spec.shape == (2,):
         return plots.scatter(dataset.decode(x))
     return plots.lines(dataset.decode(x).flatten(1)[:64])
+
+
+def completions(dataset: Dataset, original: Tensor, mask: Tensor, completed: Tensor) -> Figure:
+    """Examples, what was observed of them, and their completions; side by side where they are images.
+
+    Args:
+        original: (N, ...), encoded.
+        mask: (1 or N, ...), true where observed.
+        completed: (completions, N, ...), encoded.
+    """
+    if not dataset.spec().image:
+        return sheet(dataset, completed.flatten(0, 1))
+    shown = slice(0, _COMPLETED)
+    whole, given = dataset.picture(original[shown]), mask.expand(original.shape)[shown]
+    hidden = ~given.all(1, keepdim=True)
+    several = [dataset.picture(each[shown]) for each in completed[:_COMPLETED]]
+    return plots.before_after(whole, torch.where(hidden, torch.nan, whole), *several)
 
 
 def forward_strip(dataset: Dataset, sde: GaussianSDE, seed: int) -> Figure | None:

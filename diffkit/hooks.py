@@ -1,8 +1,10 @@
 """What plugins may listen to. A module registered in the entry-point group `diffkit.hooks` defines
 any of the functions below, marked with `diffkit.hooks.implementation`, and imports no torch.
 
-A hook that fails is reported as a warning naming its plugin, and the run goes on; to stop one, a
-plugin returns a refusing `Finding` from `diffkit_incompatibility`.
+A function may leave out arguments it does not need, and changes nothing that it is given. One that
+fails is reported as a warning naming its plugin, and the run goes on; to stop one, a plugin returns a
+refusing `Finding` from `diffkit_incompatibility`. The last three are called by an `Experiment` only:
+`diffkit.sample` has `on_step` instead.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ import pluggy
 from diffkit.discovery import entry_points
 
 if TYPE_CHECKING:
-    from diffkit.compatibility import Finding, Selection
+    from diffkit.experiment import Experiment, RunResult
+    from diffkit.sampling import SampleStep
+    from diffkit.selection import Finding, Selection
+    from diffkit.training import TrainStep
 
 __all__ = ["Hooks", "broadcast", "implementation"]
 
@@ -28,22 +33,32 @@ implementation = pluggy.HookimplMarker("diffkit")
 
 @_specification
 def diffkit_incompatibility(selection: Selection) -> Finding | list[Finding] | None:
-    """What sets of capabilities cannot say against a selection of components."""
+    """What sets of capabilities cannot say against a selection of components.
+
+    Asked wherever compatibility is: before a run reads data, for each cell of `diffkit matrix`, and by
+    `diffkit.sample`. A selection may hold some kinds only: `selection.one("sampler")` may be None.
+    """
 
 
 @_specification
-def diffkit_train_step(event: Any) -> None:
-    """After every optimiser step."""
+def diffkit_train_step(event: TrainStep, experiment: Experiment) -> None:
+    """After every optimiser step, in the main process: step, loss, learning rate, gradient norm."""
 
 
 @_specification
-def diffkit_sample_step(event: Any) -> None:
-    """After every move of a sampling run."""
+def diffkit_sample_step(event: SampleStep, experiment: Experiment) -> None:
+    """After the start and every move of a chunk of samples, in the process that computes it.
+
+    `event.x` is the state at time `event.s`, in encoded units and on its device, of the samples
+    `event.index`; s is None where it is clean. The clean prediction is
+    `experiment.model().denoise(event.x, event.s)`, at the cost of a call. Sampling for figures is
+    told too, and starts with the same samples as the run's sheet.
+    """
 
 
 @_specification
-def diffkit_run_end(run: Any) -> None:
-    """When a run's folder is complete."""
+def diffkit_run_end(run: RunResult, experiment: Experiment) -> None:
+    """When a run's folder is complete, in the main process: folder, model, figures, report."""
 
 
 class Hooks:

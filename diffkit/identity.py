@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,20 @@ import diffkit
 from diffkit import registry
 from diffkit.component import Component
 from diffkit.config import ExperimentConfig, to_mapping
+from diffkit.errors import ComponentError
 from diffkit.selection import Selection, nested
 
-__all__ = ["components_used", "file_checksum", "model_name", "run_name", "software"]
+__all__ = [
+    "components_used",
+    "file_checksum",
+    "invocation",
+    "model_name",
+    "require_recorded",
+    "run_name",
+    "software",
+]
 
-_NOT_TRAINING = ("save_every", "keep_last")
+_NOT_TRAINING = ("save_every", "keep_last", "keep", "tensorboard")
 _TRAINS = ("dataset", "network", "sde", "objective", "seed")
 
 
@@ -34,6 +44,8 @@ def model_name(config: ExperimentConfig) -> str:
     written = to_mapping(config)
     training = {key: value for key, value in written["training"].items() if key not in _NOT_TRAINING}
     determined = {key: written[key] for key in _TRAINS} | {"training": training}
+    if config.evaluation.track is not None:  # it determines which checkpoint is the best one
+        determined["track"] = {key: written["evaluation"][key] for key in ("track", "features")}
     determined["fingerprint"] = config.dataset.fingerprint()
     parts = (config.dataset, config.network, config.sde, config.objective)
     determined["suppliers"] = sorted(
@@ -51,9 +63,41 @@ def run_name(config: ExperimentConfig) -> str:
 
 
 def components_used(selection: Selection) -> list[dict[str, str]]:
-    """Every component of a selection, nested ones too, with its distribution and version."""
-    found = list(_origins(component for _, component in selection.components))
-    return [dict(pairs) for pairs in dict.fromkeys(tuple(each.items()) for each in found)]
+    """Every component of a selection, nested ones and a sampler's own grid too, each with its origin.
+
+    That is: distribution and version, and for a local file (`--plugin`) its checksum and what to type.
+    """
+    chosen = [component for _, component in selection.components]
+    if not selection.all("grid"):
+        chosen += [registry.create("grid", sampler.default_grid) for sampler in selection.all("sampler")]
+    return [dict(pairs) for pairs in dict.fromkeys(tuple(each.items()) for each in _origins(chosen))]
+
+
+def require_recorded(recorded: Iterable[Mapping[str, str]], selection: Selection) -> None:
+    """Refuses a selection in which a component is of another origin or version than a manifest records.
+
+    Raises:
+        ComponentError: naming each of them, with both versions.
+    """
+    changed, here = [], components_used(selection)
+    for then in recorded:
+        key, made = _made_of(then)
+        now = [each for each in here if _made_of(each)[0] == key]
+        if now and made not in [_made_of(each)[1] for each in now]:
+            said = " and ".join(map(_release, now))
+            changed.append(f"the {then['kind']} {then['name']!r} was of {_release(then)}, and is of {said}")
+    if changed:
+        raise ComponentError(
+            f"The run was made of other versions: {'; '.join(changed)}",
+            "the versions that its manifest records",
+            "Install these, or go on with what is here (--any-version)",
+        )
+
+
+def invocation(recorded: Iterable[Mapping[str, str]], target: str | Path) -> str:
+    """The command that makes a run again: the local files that it was made of, and where it stands."""
+    plugins = [word for each in recorded if "plugin" in each for word in ("--plugin", each["plugin"])]
+    return shlex.join(["diffkit", *plugins, "run", str(target)])
 
 
 def software() -> dict[str, str]:
@@ -100,7 +144,17 @@ def _origins(components: Any) -> Iterator[dict[str, str]]:
                 "name": info.name,
                 "distribution": info.distribution,
                 "version": info.version,
+                **({"plugin": f"{info.file}:{info.value.partition(':')[2]}"} if info.file else {}),
             }
+
+
+def _made_of(component: Mapping[str, str]) -> tuple[tuple[str, str], tuple[str, str]]:
+    """What it is, and whose."""
+    return (component["kind"], component["name"]), (component["distribution"], component["version"])
+
+
+def _release(component: Mapping[str, str]) -> str:
+    return f"{component['distribution']} {component['version'][:19]}"  # a checksum is cut short
 
 
 def _key(document: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The training log: one JSON line a step, beside the model, cut back to where a resumed training goes on."""
+"""Logs of a training: one JSON line a step, beside the model, cut back to where a resumed one goes on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Journal", "read_log"]
 
 
 class Journal:
-    """Appends lines to `<folder>/log.jsonl`; lines of steps that are about to be repeated are dropped."""
+    """Appends lines to a file of a folder; lines of steps that are about to be repeated are dropped."""
 
-    def __init__(self, folder: Path, *, enabled: bool = True) -> None:
-        self._path, self._enabled = folder / "log.jsonl", enabled
+    def __init__(self, folder: Path, name: str = "log.jsonl", *, enabled: bool = True) -> None:
+        self._path, self._enabled = folder / name, enabled
         self._last: int | None = None
 
     def __enter__(self) -> Self:
@@ -27,7 +27,7 @@ class Journal:
         if self._last is not None:
             self._file.close()
 
-    def write(self, step: int, **figures: float) -> None:
+    def write(self, step: int, **figures: Any) -> None:
         """The figures of one step; steps come in order."""
         if not self._enabled:
             return

@@ -45,22 +45,27 @@ def load_info(info: ComponentInfo) -> type[Component]:
     Raises:
         ComponentError: naming the distribution, the entry point and what is wrong.
     """
-    if info.status not in ("registered", "duplicate"):
+    if not info.usable:
         raise broken(info, info.reason)
-    module_name, _, attribute = info.value.partition(":")
+    cls: type[Component] = _imported(info)
+    flaw = _flaw(cls, interface_of(find_kind(info.kind)))
+    if flaw:
+        raise broken(info, flaw)
+    return cls
+
+
+def _imported(info: ComponentInfo) -> Any:
+    """What the entry point names, be it a component or not."""
+    module, _, attribute = info.value.partition(":")
     try:
         # What a plugin prints must not mix with a command's output.
         with contextlib.redirect_stdout(sys.stderr):
-            module = _import_file(info.file) if info.file else importlib.import_module(module_name)
-            cls = functools.reduce(getattr, attribute.split("."), module)
+            local = _import_file(info.file, info.version) if info.file else None
+            return functools.reduce(getattr, attribute.split("."), local or importlib.import_module(module))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may leave by SystemExit
         raise broken(info, f"importing it raised {brief(error)}") from error
-    flaw = _flaw(cls, interface_of(find_kind(info.kind)))
-    if flaw:
-        raise broken(info, flaw)
-    return cls  # type: ignore[return-value]
 
 
 def _flaw(cls: Any, interface: type[Component]) -> str:
@@ -102,12 +107,7 @@ def local_plugin(plugin: str) -> ComponentInfo:
     info = ComponentInfo(
         "", name, path.name, f"sha256:{checksum}", value=f"{path.stem}:{attribute}", file=str(path.resolve())
     )
-    try:
-        cls = getattr(_import_file(info.file), attribute)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise broken(info, f"importing it raised {brief(error)}") from error
+    cls = _imported(info)
     kind = kind_of(cls) if isinstance(cls, type) else None
     if kind is None:
         raise broken(info, f"it implements none of diffkit's interfaces ({', '.join(KINDS)})")
@@ -115,9 +115,9 @@ def local_plugin(plugin: str) -> ComponentInfo:
 
 
 @functools.cache
-def _import_file(file: str) -> Any:
-    """The module in a local file, executed once, under a name that no installed module has."""
-    name = f"diffkit_local_{hashlib.sha256(file.encode()).hexdigest()[:8]}_{Path(file).stem}"
+def _import_file(file: str, version: str) -> Any:
+    """The module in a local file, executed once a version, under a name that no installed module has."""
+    name = f"diffkit_local_{hashlib.sha256(f'{file} {version}'.encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")

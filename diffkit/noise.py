@@ -18,7 +18,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from diffkit.tensors import take
+from diffkit.tensors import Device, take
 
 __all__ = ["Noise", "philox"]
 
@@ -75,12 +75,7 @@ class Noise:
         return attrs.evolve(self, index=self.index.repeat_interleave(particles), particle=numbers)
 
     def uniform(
-        self,
-        shape: Sequence[int],
-        *,
-        draw: int = 0,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+        self, shape: Sequence[int], *, draw: int = 0, dtype: torch.dtype | None = None, device: Device = None
     ) -> Tensor:
         """Uniform numbers in [0, 1), shape (B, ...)."""
         dtype = dtype or torch.get_default_dtype()
@@ -91,12 +86,7 @@ class Noise:
         return self._shaped(_unit(words), shape).to(dtype).clamp(max=below_one)
 
     def normal(
-        self,
-        shape: Sequence[int],
-        *,
-        draw: int = 0,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+        self, shape: Sequence[int], *, draw: int = 0, dtype: torch.dtype | None = None, device: Device = None
     ) -> Tensor:
         """Standard normal numbers, shape (B, ...)."""
         w0, w1, w2, w3 = self._words(shape, draw, device)
@@ -110,7 +100,7 @@ class Noise:
         return self.normal(x.shape, draw=draw, dtype=x.dtype, device=x.device)
 
     def _words(
-        self, shape: Sequence[int], draw: int, device: torch.device | str | None
+        self, shape: Sequence[int], draw: int, device: Device
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if shape[0] != len(self.index):
             raise ValueError(f"noise for {len(self.index)} samples was asked for the shape {tuple(shape)}")

@@ -5,23 +5,44 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from diffkit.config import TrainingConfig
 
-__all__ = ["average", "learning_rate", "moments", "restore_moments"]
+__all__ = ["average", "averaging_decay", "learning_rate", "moments", "restore_moments"]
 
 
 def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
-    """The rate of step 0, 1, ... total - 1: a linear rise, then constant or half a cosine to zero."""
+    """The rate of step 0, 1, ... total - 1: a linear rise, then as `decay` says."""
     warmup = min(config.warmup, total // 10)
     rise = min(1.0, (step + 1) / (warmup + 1))
     if config.decay == "constant" or step < warmup:
         return config.learning_rate * rise
+    if config.decay == "inverse-sqrt":
+        return config.learning_rate * min(1.0, math.sqrt(max(total / 10, 1.0) / (step + 1)))
     progress = (step - warmup) / max(total - warmup, 1)
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+    fall = 1.0 - progress if config.decay == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
+    return config.learning_rate * fall
+
+
+def averaging_decay(config: TrainingConfig, step: int) -> float:
+    """The decay of the moving average after step 0, 1, ...; 0 takes the weights as they are.
+
+    A constant one is min(decay, (1 + n) / (10 + n)) at step n. The power function's is
+    (1 - 1 / (n + 1))^(gamma + 1): the average weighs step k in proportion to k^gamma, a window of relative
+    width sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))).
+
+    Source: Karras et al. 2024, arXiv 2312.02696, eq. 1 and appendix C (power function).
+    """
+    assert config.ema is not None
+    if config.ema != "power":
+        return min(config.ema, (1 + step) / (10 + step))
+    inverse = config.ema_width**-2
+    gamma = max(np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse]).real)
+    return float((1.0 - 1.0 / (step + 1)) ** (gamma + 1.0))
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ __all__ = [
     "scatter",
     "schedules",
     "sheet",
+    "tracked",
 ]
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -90,14 +92,15 @@ def film_strip(frames: Array, captions: Sequence[str]) -> Figure:
     return mosaic(_Picture, tiles(by_sample.reshape(-1, *film.shape[2:])), len(film), captions)
 
 
-def before_after(original: Array, incomplete: Array, completed: Array) -> Figure:
+def before_after(original: Array, incomplete: Array, *completed: Array) -> Figure:
     """What was there, what a model was given and what it made of it, side by side, a row an image.
 
     Args:
-        original, incomplete, completed: (B, 1 or 3, H, W) in [0, 1].
+        original, incomplete: (B, 1 or 3, H, W) in [0, 1]; what is missing is NaN.
+        completed: the same, once or several times.
     """
-    kinds = [array(pictures) for pictures in (original, incomplete, completed)]
-    return film_strip(np.stack(kinds), ("original", "incomplete", "completed"))
+    kinds = [array(pictures) for pictures in (original, incomplete, *completed)]
+    return film_strip(np.stack(kinds), ("original", "incomplete", *("completed" for _ in completed)))
 
 
 def loss_curve(steps: Array, losses: Array, smoothed: Array | None = None) -> Figure:
@@ -166,6 +169,28 @@ def comparison(
     axes.margins(x=0.25)
     axes.grid(visible=False, axis="y")
     _label(axes, title, "")
+    return figure
+
+
+def tracked(records: Sequence[Mapping[str, Any]], best: int | None = None) -> Figure:
+    """Figures along training, a panel a metric, with error bars and a line at the best checkpoint.
+
+    Args:
+        records: `{"step": n, "figures": {name: {"value": v, "error": e}}}` each, as in `tracked.jsonl`.
+        best: the step of the best checkpoint.
+    """
+    names = list(records[-1]["figures"])
+    figure, panels = _panels(len(names), width=max(7.2, 3.6 * len(names)), height=3.4)
+    steps = [record["step"] for record in records]
+    for axes, name in zip(panels, names, strict=True):
+        found = [record["figures"][name] for record in records]
+        values, errors = ([each[key] for each in found] for key in ("value", "error"))
+        bars = None if None in errors else errors
+        axes.errorbar(steps, values, yerr=bars, color=PALETTE[0], marker="o", markersize=4, capsize=3)
+        if best is not None:
+            axes.axvline(best, color=PALETTE[1], linestyle="--", linewidth=1.0, label=f"best: {best:,}")
+            axes.legend(frameon=False, fontsize=SMALL)
+        _label(axes, "step", name)
     return figure
 
 

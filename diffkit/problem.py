@@ -17,6 +17,7 @@ from torch import Tensor
 from diffkit.errors import ConfigError, IncompatibleError
 from diffkit.interfaces.conditioner import Conditioner
 from diffkit.interfaces.model import Model
+from diffkit.interfaces.sampler import Sampler
 from diffkit.interfaces.sde import SDE, GaussianSDE
 from diffkit.tensors import expand, take
 
@@ -86,6 +87,7 @@ class Problem:
         dtype, device: of the state.
         counted: the model handed in, innermost.
         conditioners: those that wrapped it, from the inside out.
+        sampler: that moves the state, for conditioners that go by its transitions.
         calls: (B,) int64, forward passes of the model handed in, sample by sample; kept up to date.
         rows: which rows of the whole batch these are; None = all.
     """
@@ -99,6 +101,7 @@ class Problem:
     device: torch.device
     counted: CountedModel
     conditioners: tuple[Conditioner, ...] = ()
+    sampler: Sampler | None = None
     calls: Tensor
     rows: Tensor | None = None
 
@@ -111,6 +114,7 @@ class Problem:
         index: Tensor,
         state: Tensor,
         conditioners: tuple[Conditioner, ...] = (),
+        sampler: Sampler | None = None,
     ) -> Problem:
         """The problem of sampling `state`'s batch, the model wrapped by every conditioner."""
         counted = CountedModel(model)
@@ -124,6 +128,7 @@ class Problem:
             device=state.device,
             counted=counted,
             conditioners=conditioners,
+            sampler=sampler,
             calls=torch.zeros(len(state), dtype=torch.int64),
         )
         return bare._wrapped()

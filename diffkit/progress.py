@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -36,9 +35,7 @@ class Watch:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
         if kind is None and not self._quiet and self.seconds > _PATIENCE:
@@ -61,13 +58,9 @@ class Watch:
             self._said = time.monotonic()
             rate = (done - self._first) / self.seconds
             left = (self._total - done) / rate
-            words = [
-                f"{done:,} of {self._total:,} {self._unit}",
-                fact,
-                f"{rate:.3g} a second",
-                f"{left:.0f} s left",
-            ]
-            print(f"{self._title}: " + ", ".join(word for word in words if word), file=sys.stderr, flush=True)
+            words = [f"{done:,} of {self._total:,} {self._unit}", *([fact] if fact else [])]
+            words += [f"{rate:.3g} a second", f"{left:.0f} s left"]
+            print(f"{self._title}: {', '.join(words)}", file=sys.stderr, flush=True)
 
     def _draw(self, done: int, fact: str) -> None:
         if self._bar is None:

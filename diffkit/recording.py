@@ -12,7 +12,8 @@ import attrs
 import numpy as np
 import torch
 
-from diffkit import documents, gallery, identity, plots
+from diffkit import documents, gallery, identity, plots, tracking
+from diffkit.checkpoint import best_step
 from diffkit.config import ExperimentConfig, to_mapping
 from diffkit.errors import ConfigError
 from diffkit.interfaces.dataset import Dataset
@@ -22,7 +23,7 @@ from diffkit.selection import Finding, Selection
 
 __all__ = ["ensure_writable", "write_record", "write_samples", "write_text"]
 
-_CHECKED = ("config.yaml", "samples.npz", "metrics.json", "log.jsonl")
+_CHECKED = ("config.yaml", "samples.npz", "metrics.json", "log.jsonl", tracking.FILE)
 
 
 def write_samples(folder: Path, dataset: Dataset, result: SampleResult) -> None:
@@ -68,12 +69,17 @@ def write_record(
         curve = plots.loss_curve([line["step"] for line in log], [line["loss"] for line in log])
         plots.save(curve, folder / "loss.png")
         timing = {"training": log[-1]["seconds"], **timing}
+    tracked = list(read_log(model / tracking.FILE))
+    if tracked:
+        write_text(folder / tracking.FILE, (model / tracking.FILE).read_text(encoding="utf-8"))
+        plots.save(plots.tracked(tracked, best_step(model)), folder / "figures-along-training.png")
+    components = identity.components_used(selection)
     present = [name for name in _CHECKED if (folder / name).is_file()]
     manifest = {
         "name": config.name,
         "seed": config.seed,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "components": identity.components_used(selection),
+        "components": components,
         "versions": identity.software(),
         "threads": torch.get_num_threads(),
         "git": identity.git_commit(Path.cwd()),
@@ -81,7 +87,7 @@ def write_record(
         "checkpoint": step,
         "checksums": {name: identity.file_checksum(folder / name) for name in present},
         "compatibility": [attrs.asdict(finding) for finding in findings],
-        "command": f"diffkit run {folder}",
+        "command": identity.invocation(components, folder),
         "timing": {stage: round(seconds, 2) for stage, seconds in timing.items()},
     }
     write_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")

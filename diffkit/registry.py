@@ -15,9 +15,10 @@ from typing import Any
 import attrs
 
 from diffkit.component import Component
-from diffkit.discovery import KINDS, ComponentInfo, mark_duplicates, nearest, normalised, scan
+from diffkit.discovery import KINDS, ComponentInfo, mark_duplicates, nearest, scan
 from diffkit.errors import ComponentError, ConfigError, DiffkitError
 from diffkit.loading import brief, broken, find_kind, interface_of, load_info, local_plugin, verify
+from diffkit.policy import normalised
 from diffkit.structure import fill, kind_of, plain, settings
 
 __all__ = [
@@ -74,7 +75,7 @@ class Registry:
         found = [info for info in known if info.name == bare]
         if distribution:
             found = [i for i in found if normalised(i.distribution) == normalised(distribution)]
-        usable = [info for info in found if info.status in ("registered", "duplicate")]
+        usable = [info for info in found if info.usable]
         if len(usable) == 1:
             return usable[0]
         if usable:
@@ -166,7 +167,7 @@ class Registry:
         cls = type(component)
         value = f"{cls.__module__}:{cls.__qualname__}"
         kind = kind_of(cls) or ""
-        usable = [i for i in self.infos if i.kind == kind and i.status in ("registered", "duplicate")]
+        usable = [i for i in self.infos if i.kind == kind and i.usable]
         for info in usable:
             if self._loaded.get(info) is cls or (info.value == value and not info.file):
                 return info

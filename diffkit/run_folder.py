@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import struct
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from diffkit.journal import read_log
+
 __all__ = ["EmbeddedPicture", "RunFolder"]
+
+T = TypeVar("T")
 
 _BUDGET = 3_500_000  # bytes of pictures: a third more once in base64, and a page stays under 5 MB
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -39,68 +46,56 @@ class RunFolder:
         self._room = _BUDGET
 
     def text(self, name: str) -> str:
-        try:
-            return (self.folder / name).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            self.missing[name] = f"{name} is not in the run folder."
-        except (OSError, UnicodeDecodeError) as error:
-            self._unreadable(name, error)
-        return ""
+        return self._read(name, bytes.decode, "")
 
     def mapping(self, name: str) -> dict[str, Any]:
         """A JSON or YAML file that holds a mapping."""
-        text = self.text(name)
-        if name in self.missing:
-            return {}
-        try:
-            value = json.loads(text) if name.endswith(".json") else YAML(typ="safe", pure=True).load(text)
-        except (ValueError, YAMLError) as error:
-            return self._unreadable(name, error)
-        return value if isinstance(value, dict) else self._unreadable(name, "it does not hold a mapping")
+        load = json.loads if name.endswith(".json") else YAML(typ="safe", pure=True).load
+        return self._read(name, lambda data: _mapping(load(data.decode())), {})
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of the log. A killed run may leave its last line unfinished; such a line is skipped."""
-        records = []
-        for line in self.text("log.jsonl").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict):
-                records.append(record)
-        return records
+        return list(read_log(self.folder / "log.jsonl")) if self.text("log.jsonl") else []
 
     def sample_shape(self) -> tuple[int, ...]:
         """The shape of the samples, () if there are none."""
-        name = "samples.npz"
-        try:
-            with np.load(self.folder / name, allow_pickle=False) as archive:
-                return tuple(archive["x"].shape)
-        except FileNotFoundError:
-            self.missing[name] = f"{name} is not in the run folder."
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            self._unreadable(name, error)
-        return ()
+        return self._read("samples.npz", _shape_of_x, ())
 
     def picture(self, name: str, alt: str) -> EmbeddedPicture | None:
-        try:
-            data = (self.folder / name).read_bytes()
-        except FileNotFoundError:
-            self.missing[name] = f"{name} is not in the run folder."
-            return None
-        if not data.startswith(_SIGNATURE) or len(data) < 24:
-            self._unreadable(name, "it is not a PNG")
-            return None
+        data = self._read(name, _png, b"")
         if len(data) > self._room:
             self.missing[name] = (
                 f"{name} ({len(data) / 1e6:.1f} MB) is too large to embed; it stands in the run folder."
             )
+        if name in self.missing:
             return None
         self._room -= len(data)
         width, height = struct.unpack(">II", data[16:24])
         uri = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
         return EmbeddedPicture(name=name, alt=alt, uri=uri, width=width, height=height)
 
-    def _unreadable(self, name: str, why: object) -> dict[str, Any]:
-        self.missing[name] = f"{name} cannot be read: {why}."
-        return {}
+    def _read(self, name: str, understand: Callable[[bytes], T], otherwise: T) -> T:
+        try:
+            return understand((self.folder / name).read_bytes())
+        except FileNotFoundError:
+            self.missing[name] = f"{name} is not in the run folder."
+        except (OSError, ValueError, KeyError, EOFError, YAMLError, zipfile.BadZipFile) as error:
+            self.missing[name] = f"{name} cannot be read: {error}."
+        return otherwise
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("it does not hold a mapping")
+    return value
+
+
+def _shape_of_x(data: bytes) -> tuple[int, ...]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        return tuple(archive["x"].shape)
+
+
+def _png(data: bytes) -> bytes:
+    if not data.startswith(_SIGNATURE) or len(data) < 24:
+        raise ValueError("it is not a PNG")
+    return data

@@ -9,6 +9,7 @@ intervals and the result is x at that time.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,15 +18,16 @@ import torch
 from torch import Tensor
 
 from diffkit import sharding
-from diffkit.errors import ConfigError, IncompatibleError
+from diffkit.errors import ConfigError, IncompatibleError, RunError
 from diffkit.noise import Noise
 from diffkit.problem import Problem
 from diffkit.sampling_run import DEFAULT_SAMPLER, Denoiser, SamplingRun, Times
-from diffkit.tensors import expand
+from diffkit.tensors import Device, expand, per_sample_norm
 
 __all__ = ["SampleResult", "SampleStep", "encode", "sample", "sample_steps"]
 
 _CHUNK = 64
+_UNDONE, _UNDOING = 1e-4, 100  # how near a clean example is met, relative to its size, and in how many trials
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -92,7 +94,7 @@ def sample(
     batch_size: int | None = None,
     trajectory: bool = False,
     dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
+    device: Device = None,
     on_step: Callable[[SampleStep], None] | None = None,
 ) -> SampleResult:
     """Draws samples.
@@ -127,26 +129,28 @@ def sample(
     size = _CHUNK if batch_size is None else batch_size
     if size < 1:
         raise ConfigError(f"batch_size is {size}", "at least 1 sample computed together")
+    states = len(run.moves()[0]) + 1 if trajectory else 0
+    x = torch.empty(whole, dtype=run.dtype, device=run.device)
+    path = torch.empty((whole[0], states, *whole[1:]), dtype=run.dtype, device=run.device)
+    calls = torch.empty(whole[0], dtype=torch.int64, device=run.device)
     cuts = sharding.chunks(first, whole[0], size)
-    parts = []
-    world, rank = sharding.processes()
-    for number, cut in enumerate(cuts):
-        given = None if x_init is None else x_init[cut]
-        mine = number % world == rank
-        parts.append(_finished(run, index[cut], whole[1:], given, trajectory, on_step) if mine else None)
-    results = [
-        _everywhere(part, number % world, run, (len(index[cut]), *whole[1:]), trajectory)
-        for number, (part, cut) in enumerate(zip(parts, cuts, strict=True))
-    ]
-    calls = torch.cat([result[1] for result in results])
+    for cut in sharding.own(cuts):
+        for step in _loop(run, index[cut], whole[1:], None if x_init is None else x_init[cut]):
+            if trajectory:
+                path[cut, step.number] = step.x
+            if on_step is not None:
+                on_step(step)
+        x[cut], calls[cut] = step.x, step.calls
+    for computed in (x, path, calls):
+        sharding.share(computed, cuts)
     return SampleResult(
-        x=torch.cat([result[0] for result in results]),
+        x=x,
         nfe=int(calls.max()),
-        nfe_per_sample=calls,
+        nfe_per_sample=calls.cpu(),
         index=index,
         label=run.labels(index),
         times=run.times,
-        trajectory=torch.cat([result[2] for result in results], dim=1) if trajectory else None,
+        trajectory=path.transpose(0, 1) if trajectory else None,
     )
 
 
@@ -166,7 +170,7 @@ def sample_steps(
     conditioners: Sequence[Any] = (),
     first: int = 0,
     dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
+    device: Device = None,
 ) -> Iterator[SampleStep]:
     """The loop itself, on one batch: the start, then the state after every move. As `sample`."""
     run = SamplingRun.build(
@@ -198,6 +202,10 @@ def encode(
         start, stop: times, start < stop; by default clean, and the process's t_max.
         first: global index of the first sample, for conditioners that go by it.
         Others as for `sample`; the sampler must be deterministic.
+
+    Raises:
+        RunError: clean data that the model's last denoising cannot give, to 1e-4 of their size.
+        And as `sample`.
     """
     run = SamplingRun.build(
         model, score, sde, sampler, steps, grid, stop, start, conditioners, 0, x, None, None
@@ -232,11 +240,26 @@ def _loop(
     else:
         x = x_init.repeat_interleave(run.particles, dim=0) if run.particles > 1 else x_init
     x = x.to(dtype=run.dtype, device=run.device)
-    problem = Problem.build(run.model, run.sde, run.times, noise.index, x, run.conditioners)
+    problem = Problem.build(run.model, run.sde, run.times, noise.index, x, run.conditioners, run.sampler)
     moves, owner = run.moves()
     memories: list[Any] = [None] * len(run.conditioners)
-    x = _conditioned(run, problem, None, x, None, run.times[0], memories, noise, 0)
-    yield _step(run, problem, 0, len(moves), None, run.times[0], x, index)
+
+    def conditioned(
+        number: int, t: Tensor | None, s: Tensor | None, x_t: Tensor | None, x_s: Tensor
+    ) -> Tensor:
+        for place, conditioner in enumerate(run.conditioners):
+            stream = noise.stream("conditioner", place, number)
+            x_s, memories[place] = conditioner.after_step(problem, x_t, x_s, t, s, memories[place], stream)
+        return x_s
+
+    def told(number: int, t: Tensor | None, s: Tensor | None, x: Tensor) -> SampleStep:
+        """The state as it is told: of each sample its first particle, with the calls of all."""
+        calls = problem.calls.reshape(-1, run.particles).sum(1)
+        x = x[:: run.particles]
+        return SampleStep(number=number, total=len(moves), t=t, s=s, x=x, calls=calls, index=index)
+
+    x = conditioned(0, None, run.times[0], None, x)
+    yield told(0, None, run.times[0], x)
     carry: Any = None
     for number, (origin, target) in enumerate(moves, start=1):
         t, s = run.times[origin], run.times[target]
@@ -251,26 +274,9 @@ def _loop(
                 x = problem.denoise(x_t, t)
             else:
                 x, carry = run.sampler.step(problem, x_t, t, s, carry, noise.stream("sampler", number))
-            bent = _conditioned(run, problem, x_t, x, t, s, memories, noise, number)
+            bent = conditioned(number, t, s, x_t, x)
             x, carry = bent, carry if bent is x else None
-        yield _step(run, problem, number, len(moves), t, s, x, index)
-
-
-def _conditioned(
-    run: SamplingRun,
-    problem: Problem,
-    x_t: Tensor | None,
-    x_s: Tensor,
-    t: Tensor | None,
-    s: Tensor | None,
-    memories: list[Any],
-    noise: Noise,
-    number: int,
-) -> Tensor:
-    for place, conditioner in enumerate(run.conditioners):
-        stream = noise.stream("conditioner", place, number)
-        x_s, memories[place] = conditioner.after_step(problem, x_t, x_s, t, s, memories[place], stream)
-    return x_s
+        yield told(number, t, s, x)
 
 
 def _renoised(problem: Problem, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
@@ -279,30 +285,26 @@ def _renoised(problem: Problem, x: Tensor, t: Tensor, s: Tensor, noise: Noise) -
     return expand(factor, x) * x + expand(deviation, x) * noise.normal_like(x)
 
 
-def _step(
-    run: SamplingRun,
-    problem: Problem,
-    number: int,
-    total: int,
-    t: Tensor | None,
-    s: Tensor | None,
-    x: Tensor,
-    index: Tensor,
-) -> SampleStep:
-    calls = problem.calls.clone()
-    if run.particles > 1:
-        x = x[:: run.particles]
-        calls = calls.reshape(-1, run.particles).sum(1)
-    return SampleStep(number=number, total=total, t=t, s=s, x=x, calls=calls, index=index)
-
-
 def _undo_final_denoise(problem: Problem, x_0: Tensor, t: Tensor) -> Tensor:
-    """The x with D(x, t) = x_0, by the iteration x <- x + alpha_t (x_0 - D(x, t))."""
-    alpha_t = expand(problem.gaussian.alpha(t), x_0)
+    """The x with D(x, t) = x_0, by the iteration x <- x + alpha_t (x_0 - D(x, t)), sample by sample."""
+    alpha_t, size = expand(problem.gaussian.alpha(t), x_0), math.sqrt(x_0[0].numel())
+    least = size * float(problem.gaussian.sigma(t))
+    tolerance = _UNDONE * per_sample_norm(x_0).clamp(min=least)
     x = alpha_t * x_0
-    for _ in range(8):
-        x = x + alpha_t * (x_0 - problem.denoise(x, t))
-    return x
+    for _ in range(_UNDOING):
+        missing = x_0 - problem.denoise(x, t)
+        unfinished = ~(per_sample_norm(missing) <= tolerance)
+        if not bool(unfinished.any()):
+            return x
+        x = x + expand(unfinished.to(x.dtype), x) * alpha_t * missing
+    off = float((per_sample_norm(missing) / size).max())
+    raise RunError(
+        f"{int(unfinished.sum())} of {len(x)} examples cannot be encoded: after {_UNDOING} iterations, what "
+        f"should be denoised to them ends up to {off:.2g} (root mean square) away",
+        "examples that the model could have made",
+        "Give examples like those it was trained on, drop a strong guidance, or encode from a level: "
+        "x=renoise(x, sde=..., t=t), start=t",
+    )
 
 
 def _whole_shape(shape: Sequence[int] | None, x_init: Tensor | None, run: SamplingRun) -> tuple[int, ...]:
@@ -314,41 +316,3 @@ def _whole_shape(shape: Sequence[int] | None, x_init: Tensor | None, run: Sampli
     if not whole or whole[0] < 1:
         raise ConfigError(f"shape is {whole}", "a shape (N, ...) with at least one sample")
     return whole
-
-
-Part = tuple[Tensor, Tensor, Tensor]
-"""Samples, their calls, and the states on the way (no rows where they were not asked for)."""
-
-
-def _finished(
-    run: SamplingRun,
-    index: Tensor,
-    shape: Sequence[int],
-    x_init: Tensor | None,
-    trajectory: bool,
-    on_step: Callable[[SampleStep], None] | None,
-) -> Part:
-    """One chunk to its end: the samples, their calls, and the states on the way if asked for."""
-    kept = []
-    for step in _loop(run, index, shape, x_init):
-        if trajectory:
-            kept.append(step.x)
-        if on_step is not None:
-            on_step(step)
-    path = torch.stack(kept) if trajectory else step.x.new_empty((0, *step.x.shape))
-    return step.x, step.calls, path
-
-
-def _everywhere(
-    part: Part | None, owner: int, run: SamplingRun, shape: tuple[int, ...], trajectory: bool
-) -> Part:
-    """A chunk as every process has it, bit by bit as its owner computed it."""
-    length = len(run.moves()[0]) + 1 if trajectory else 0
-    states = torch.empty(0, dtype=run.dtype, device=run.device)
-    counts = torch.empty(0, dtype=torch.int64, device=run.device)
-    x, calls, path = part or (None, None, None)
-    return (
-        sharding.shared(x, owner, shape, states),
-        sharding.shared(calls, owner, shape[:1], counts).cpu(),
-        sharding.shared(path, owner, (length, *shape), states),
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,8 +19,9 @@ from diffkit.interfaces.model import Model
 from diffkit.interfaces.sampler import Sampler
 from diffkit.interfaces.sde import SDE, GaussianSDE
 from diffkit.problem import Formula
+from diffkit.tensors import Device
 
-__all__ = ["DEFAULT_SAMPLER", "Denoiser", "SamplingRun", "Times"]
+__all__ = ["DEFAULT_SAMPLER", "Denoiser", "SamplingRun", "Times", "as_model", "process_of"]
 
 Denoiser = Model | Callable[[Tensor, Tensor], Tensor]
 Times = tuple[Tensor | None, ...]
@@ -54,10 +57,10 @@ class SamplingRun:
         seed: int,
         x_init: Tensor | None,
         dtype: torch.dtype | None,
-        device: torch.device | str | None,
+        device: Device,
     ) -> SamplingRun:
-        known = _model(model, score)
-        process: SDE = _process(known, sde)
+        known = as_model(model, score)
+        process: SDE = process_of(known, sde)
         method: Sampler = registry.create("sampler", sampler)
         placement: Grid = registry.create("grid", method.default_grid if grid is None else grid)
         several = isinstance(conditioners, Sequence) and not isinstance(conditioners, str)
@@ -88,10 +91,7 @@ class SamplingRun:
 
     @property
     def particles(self) -> int:
-        count = 1
-        for conditioner in self.conditioners:
-            count *= conditioner.particles
-        return count
+        return math.prod(conditioner.particles for conditioner in self.conditioners)
 
     def labels(self, index: Tensor) -> Tensor:
         """(N,) the class each sample is asked for; the last conditioner that asks decides."""
@@ -103,7 +103,7 @@ class SamplingRun:
 
     def moves(self) -> tuple[Sequence[Move], int | None]:
         """The moves, and which conditioner's plan they are (None = nobody changed it)."""
-        natural = [(position, position + 1) for position in range(len(self.times) - 1)]
+        natural = list(itertools.pairwise(range(len(self.times))))
         planned, owner = natural, None
         for number, conditioner in enumerate(self.conditioners):
             plan = [(origin, target) for origin, target in conditioner.plan(self.times)]
@@ -119,12 +119,12 @@ class SamplingRun:
         return planned, owner
 
 
-def _model(model: Denoiser | None, score: Callable[[Tensor, Tensor], Tensor] | None) -> Model:
+def as_model(model: Denoiser | None, score: Callable[[Tensor, Tensor], Tensor] | None) -> Model:
+    """A denoiser or a score, whichever is given, as a model."""
     if (model is None) == (score is None):
+        given = "both a model and a score were" if score is not None else "neither a model nor a score was"
         raise ConfigError(
-            "both a model and a score were given"
-            if score is not None
-            else "neither a model nor a score was given",
+            f"{given} given",
             "exactly one of them",
             "pass a denoiser `(x, t) -> x0_hat` first, or score= a function `(x, t) -> grad log p_t(x)`",
         )
@@ -137,7 +137,8 @@ def _model(model: Denoiser | None, score: Callable[[Tensor, Tensor], Tensor] | N
     return Formula(model)
 
 
-def _process(model: Model, sde: Any) -> SDE:
+def process_of(model: Model, sde: Any) -> SDE:
+    """The process by name, mapping or object, or the model's own; of the two, both must be the same."""
     own = model.sde
     if sde is None:
         if own is None:
@@ -171,10 +172,9 @@ def _times(
     if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise ConfigError(f"steps is {steps}", "a whole number, at least one step")
     clean = stop is None and isinstance(sde, GaussianSDE)
+    intervals = (sampler.default_steps if steps is None else steps) - clean
     if steps is None and sampler.adaptive:
         intervals = 1
-    else:
-        intervals = (sampler.default_steps if steps is None else steps) - clean
     if intervals == 0 or begin == end:
         return (torch.tensor(begin, dtype=torch.float64), None)
     placed = grid.times(sde, intervals, begin, end).to(dtype=torch.float64, device="cpu")

@@ -38,6 +38,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "network.logits-output": "the output is one number a class",
         "network.labels": "can be built with classes",
         "features.logits": "the extractor classifies",
+        "features.own-classes": "its classes are those of the data set",
         "dataset.labels": "examples have labels",
         "dataset.classified": "examples have labels, if need be in the data set before its class filter",
         "dataset.images": "examples are grey or RGB pictures",
@@ -76,6 +77,7 @@ class Selection:
         data: capabilities of the data set, read off its spec; None = not known.
         steps: of sampling, where they are set.
         classes: of the model, where it is conditional.
+        shape: of one example, where it is known.
     """
 
     components: tuple[tuple[str, Component], ...]
@@ -83,6 +85,7 @@ class Selection:
     data: frozenset[str] | None = None
     steps: int | None = None
     classes: int | None = None
+    shape: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, *components: Component | None, **known: Any) -> Selection:

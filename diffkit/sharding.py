@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as distributed
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from diffkit.device import best_device
 
-__all__ = ["barrier", "chunks", "join", "processes", "shared"]
+__all__ = ["barrier", "chunks", "join", "largest", "own", "processes", "share"]
 
 
 def join() -> None:
@@ -44,22 +45,24 @@ def processes() -> tuple[int, int]:
     return 1, 0
 
 
-def shared(tensor: Tensor | None, owner: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """A tensor that `owner` has computed, on every process.
+def largest(value: int) -> int:
+    """The largest of what the processes of the group have, on every one of them."""
+    if processes()[0] == 1:
+        return value
+    found = torch.tensor(value, device=best_device())
+    distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
+    return int(found)
 
-    Args:
-        tensor: it, on the owner; None elsewhere.
-        owner: the rank that has it.
-        shape: its shape.
-        like: a tensor of its dtype on the device that communicates.
-    """
+
+def own(cuts: Sequence[slice]) -> Sequence[slice]:
+    """The chunks that this process computes: number k is that of process k modulo their number."""
+    world, rank = processes()
+    return cuts[rank::world]
+
+
+def share(whole: Tensor, cuts: Sequence[slice]) -> None:
+    """Fills in the rows of the chunks that other processes have computed, bit by bit."""
     world, _ = processes()
-    if world == 1:
-        assert tensor is not None
-        return tensor
-    if tensor is None:
-        tensor = torch.empty(shape, dtype=like.dtype, device=like.device)
-    tensor = tensor.to(like).contiguous()
-    if tensor.numel():
-        distributed.broadcast(tensor, src=owner)
-    return tensor
+    if world > 1 and whole.numel():
+        for number, cut in enumerate(cuts):
+            distributed.broadcast(whole[cut], src=number % world)

@@ -9,13 +9,14 @@ every file, of itself, and of the model's description it belongs to. Nothing is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,12 @@ from diffkit.errors import CheckpointError, RunError
 
 __all__ = [
     "Snapshot",
-    "fresh_sibling",
     "newest_snapshot",
     "read_json",
     "read_snapshot",
     "remove",
+    "replacing",
     "snapshot_steps",
-    "sync_tree",
     "write_json",
     "write_snapshot",
 ]
@@ -84,17 +84,12 @@ def write_snapshot(model: Path, snapshot: Snapshot, *, owner: str, keep: Collect
         RunError: the disk is full or not writable; what was there before is untouched.
     """
     target = snapshot_folder(model, snapshot.step)
-    temporary = fresh_sibling(target)
     try:
-        temporary.mkdir(parents=True)
-        _clean(target.parent, spare=temporary)
-        _write_parts(temporary, snapshot, owner)
-        sync_tree(temporary)
-        remove(target)
-        temporary.rename(target)
-        _sync(target.parent)
+        with replacing(target) as unfinished:
+            unfinished.mkdir()
+            _clean(target.parent, spare=unfinished)
+            _write_parts(unfinished, snapshot, owner)
     except (OSError, safetensors.SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise RunError(
             f"The checkpoint {target} could not be written: {error}",
             "earlier checkpoints are untouched",
@@ -166,15 +161,11 @@ def newest_snapshot(model: Path, *, owner: str) -> Snapshot | None:
 def write_json(file: Path, content: Mapping[str, Any]) -> str:
     """Writes a mapping with its checksum, whole or not at all; returns the checksum."""
     checksum = _digest(content)
-    temporary = fresh_sibling(file)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"checksum": checksum, **content}, indent=2) + "\n", encoding="utf-8")
-        _sync(temporary)
-        temporary.replace(file)
-        _sync(file.parent)
+        with replacing(file) as unfinished:
+            text = json.dumps({"checksum": checksum, **content}, indent=2)
+            unfinished.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise RunError(
             f"{file} could not be written: {error}", "", "Make room or choose another folder"
         ) from error
@@ -200,24 +191,39 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def fresh_sibling(path: Path) -> Path:
-    """A hidden name beside `path` that nothing else uses."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A hidden name beside `path` to write a file or a folder to.
+
+    In the end what was written is flushed to the disk and takes the place of `path`; after an error it
+    is removed, and `path` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = _hidden(path)
+    try:
+        yield unfinished
+        for entry in (*unfinished.rglob("*"), unfinished):
+            _sync(entry)
+        if path.is_dir():  # which nothing can be renamed to
+            remove(path)
+        unfinished.rename(path)
+        _sync(path.parent)
+    except BaseException:
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def remove(folder: Path) -> None:
     """Removes a folder that may be there, so that being killed leaves no visible half of it."""
     if folder.exists():
-        hidden = fresh_sibling(folder)
-        folder.rename(hidden)
-        shutil.rmtree(hidden)
+        shutil.rmtree(folder.rename(_hidden(folder)))
 
 
-def sync_tree(folder: Path) -> None:
-    """Flushes a folder and everything in it to the disk."""
-    for entry in folder.rglob("*"):
-        _sync(entry)
-    _sync(folder)
+def _hidden(path: Path) -> Path:
+    """A hidden name beside `path` that nothing else uses."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
 def _write_parts(folder: Path, snapshot: Snapshot, owner: str) -> None:

@@ -232,9 +232,7 @@ def _scalar(value: Any, expected: Any, path: str) -> Any:
     if isinstance(expected, type) and issubclass(expected, enum.Enum) and not isinstance(value, expected):
         members = {member.value: member for member in expected}
         return members[_literal(value, tuple(members), expected, path)]
-    if expected in (int, float) or expected is type(None):
-        if expected is type(None) and value is None:
-            return None
+    if expected in (int, float):  # a bool is an int
         raise _refused(path, value, spell(expected))
     return _instance(value, expected, expected, path)
 

@@ -10,7 +10,10 @@ import attrs
 
 from diffkit import checkpoint
 from diffkit.config import ExperimentConfig
-from diffkit.errors import CheckpointError, ConfigError
+from diffkit.errors import CheckpointError, ComponentError, ConfigError
+from diffkit.identity import invocation
+from diffkit.registry import current
+from diffkit.run_folder import RunFolder
 
 __all__ = ["Target"]
 
@@ -23,11 +26,13 @@ class Target:
         config: the experiment it stands for.
         saved: the folder of the trained model it brings, if any.
         runs: where the run stands, if it is one.
+        recorded: the components that its manifest names, if it is one.
     """
 
     config: ExperimentConfig
     saved: Path | None = None
     runs: Path | None = None
+    recorded: tuple[dict[str, str], ...] = ()
 
     @classmethod
     def at(cls, path: str | Path, overrides: Iterable[str] = ()) -> Target:
@@ -36,6 +41,7 @@ class Target:
         Raises:
             ConfigError: no configuration, or a wrong one.
             CheckpointError: a folder that is neither a run nor a model.
+            ComponentError: a component that is not there; if it is of a local file, with what to type.
         """
         place = Path(path)
         folder = place.parent if place.name == "manifest.json" else place
@@ -44,10 +50,18 @@ class Target:
         saved = checkpoint.model_folder(folder) if _has_model(folder) else None
         text = folder / "config.yaml"
         if text.is_file():
-            config = ExperimentConfig.from_file(text, overrides)
-            if _trained_by(config) != _trained_by(ExperimentConfig.from_file(text)):
-                saved = None  # the overrides ask for another model than the run's
-            return cls(config=config, saved=saved, runs=folder.absolute().parent)
+            pieces = RunFolder(folder)
+            recorded = tuple(pieces.mapping("manifest.json").get("components", ()))
+            if place != folder and not recorded:
+                said = pieces.missing.get("manifest.json", f"{place} names no components")
+                raise CheckpointError(said, "a manifest that diffkit wrote", f"Name {text} instead")
+            try:
+                config = ExperimentConfig.from_file(text, overrides)
+                same = _trained_by(config) == _trained_by(ExperimentConfig.from_file(text))
+            except ComponentError as error:
+                raise _with_plugins(error, recorded, path) from error
+            saved = saved if same else None  # the overrides may ask for another model than the run's
+            return cls(config=config, saved=saved, runs=folder.absolute().parent, recorded=recorded)
         if saved is None:
             raise CheckpointError(
                 f"{folder} is neither a run nor a trained model",
@@ -63,6 +77,17 @@ class Target:
                 "Train another model from a configuration, or leave these keys out",
             )
         return cls(config=config, saved=saved)
+
+
+def _with_plugins(
+    error: ComponentError, recorded: tuple[dict[str, str], ...], path: str | Path
+) -> ComponentError:
+    """The error, with what to type where a local file that the run was made of is not named."""
+    here = {(info.kind, info.name) for info in current().infos if info.file}
+    if not [each for each in recorded if "plugin" in each and (each["kind"], each["name"]) not in here]:
+        return error
+    asked = "The run was made of a local file, which is used where it is named, and nowhere else"
+    return ComponentError(error.got, asked, f"Type: {invocation(recorded, path)}")
 
 
 def _trained_by(config: ExperimentConfig) -> tuple[Any, ...]:

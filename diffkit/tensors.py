@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["expand", "float64", "per_sample_norm", "take"]
+__all__ = ["Device", "expand", "float64", "per_sample_norm", "take"]
 
 Self = TypeVar("Self")
+Device = torch.device | str | None
+"""Where tensors are made or go: a device, its name, or None for the default."""
 
 
 def expand(coefficient: Tensor, x: Tensor) -> Tensor:

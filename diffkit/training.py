@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import attrs
 import torch
@@ -21,50 +21,18 @@ from torch import Tensor, nn
 from diffkit import checkpoint, storage
 from diffkit.batch import Batch
 from diffkit.batches import Batches, hashed, take
-from diffkit.config import TrainingConfig
-from diffkit.description import claim, describe, read_description
+from diffkit.config import TrainingConfig, require_labels
+from diffkit.description import TrainingJob, claim, describe, read_description
 from diffkit.device import Arithmetic, autocast, best_device, choose_arithmetic
 from diffkit.errors import ConfigError, RunError
-from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.model import Model
-from diffkit.interfaces.network import Network
-from diffkit.interfaces.objective import Objective, State
-from diffkit.interfaces.sde import SDE
+from diffkit.interfaces.objective import State
 from diffkit.noise import Noise
-from diffkit.optimizer import average, learning_rate, moments, restore_moments
-from diffkit.statistics import DataStatistics
+from diffkit.optimizer import average, averaging_decay, learning_rate, moments, restore_moments
 
 __all__ = ["TrainStep", "Trainer", "TrainingJob", "total_steps", "train_steps"]
 
 DEFAULT_STEPS = 2000
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class TrainingJob:
-    """What is trained, how, and where it is kept.
-
-    Args:
-        dataset, network, sde, objective: the components; `resolved` sets their `auto` fields.
-        config: the section `training`.
-        seed: of initial weights, data order, noise and dropout.
-        folder: the model's folder, made if need be.
-    """
-
-    dataset: Dataset
-    network: Network
-    sde: SDE
-    objective: Objective
-    config: TrainingConfig
-    seed: int
-    folder: Path
-
-    def resolved(self) -> TrainingJob:
-        """This job with every `auto` field set from the training data, which is read."""
-        statistics = DataStatistics.of(self.dataset)
-        dataset = self.dataset.resolved(statistics)
-        if dataset != self.dataset:
-            statistics = DataStatistics.of(dataset)
-        return attrs.evolve(self, dataset=dataset, objective=self.objective.resolved(statistics))
 
 
 @attrs.frozen(kw_only=True)
@@ -132,6 +100,7 @@ class Trainer:
             processes=self._accelerator.num_processes,
         )
         self.total = total_steps(config, len(self._batches))
+        self._chosen = _chosen_steps(config, len(self._batches))
         self._owner = self._claim(resume)
 
         spec = job.dataset.spec()
@@ -140,6 +109,8 @@ class Trainer:
         self._network = checkpoint.arrange(network, spec.shape).to(self.device).train()
         self._average = None if config.ema is None else copy.deepcopy(self._network).requires_grad_(False)
         self._module: nn.Module = self._accelerator.prepare_model(self._network)
+        if config.compile:
+            self._module.compile()
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
@@ -157,7 +128,8 @@ class Trainer:
         """Advances to the end; a checkpoint is whole before its step is told."""
         while self.step < self.total:
             event = self._advance()
-            if self.step % self._config.save_every == 0 or self.step == self.total:
+            regular = self.step % self._config.save_every == 0 or self.step == self.total
+            if regular or self.step in self._chosen:
                 self.save()
             yield event
 
@@ -178,12 +150,13 @@ class Trainer:
         return self.job.objective.model(network.eval().requires_grad_(False), self.job.sde)
 
     def _refuse_impossible(self) -> None:
-        config, spec = self._config, self.job.dataset.spec()
-        if config.labels and spec.classes is None:
+        config = self._config
+        require_labels(config, self.job.dataset)
+        if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise ConfigError(
-                "The key training.labels is true, and the data set has no labels",
-                "a data set with classes",
-                "Set training.labels to false, or choose labelled data",
+                "The key training.tensorboard is true, and TensorBoard is not installed",
+                "the package tensorboard",
+                "Install it (pip install 'diffkit[tensorboard]'), or set training.tensorboard to false",
             )
         parts = config.gradient_accumulation * self._accelerator.num_processes
         if self.job.objective.stateful and parts > 1:
@@ -201,17 +174,8 @@ class Trainer:
 
     def _claim(self, resume: bool) -> str:
         """Makes the folder this training's own; returns the checksum of its description."""
-        job = self.job
-        described = describe(
-            dataset=job.dataset,
-            network=job.network,
-            sde=job.sde,
-            objective=job.objective,
-            training=job.config,
-            steps=self.total,
-            seed=job.seed,
-        )
-        claim(job.folder, described, resume=resume, write=self._accelerator.is_main_process)
+        job, write = self.job, self._accelerator.is_main_process
+        claim(job.folder, describe(job, self.total), resume=resume, write=write)
         self._accelerator.wait_for_everyone()
         return str(read_description(job.folder)["checksum"])
 
@@ -250,8 +214,8 @@ class Trainer:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
-        if self._average is not None and self._config.ema is not None:
-            average(self._average, self._network, min(self._config.ema, (1 + self.step) / (10 + self.step)))
+        if self._average is not None:
+            average(self._average, self._network, averaging_decay(self._config, self.step))
         self.step += 1
         return TrainStep(
             step=self.step,
@@ -320,8 +284,16 @@ class Trainer:
         # Steps ahead of this one are damaged ones that were stepped back over.
         earlier = [step for step in storage.snapshot_steps(self.job.folder) if step < self.step]
         kept = set(earlier[max(0, len(earlier) - self._config.keep_last + 1) :])
+        kept |= self._chosen.intersection(earlier)
         best = checkpoint.best_step(self.job.folder)
         return kept if best is None else kept | {best}
+
+
+def _chosen_steps(config: TrainingConfig, examples: int) -> set[int]:
+    """The steps that `keep` names, by themselves or as the ends of epochs."""
+    if config.epochs is None:
+        return set(config.keep)
+    return {total_steps(attrs.evolve(config, epochs=epoch), examples) for epoch in config.keep}
 
 
 @contextlib.contextmanager

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from diffkit.experiment import Experiment
+
 HOME = Path(__file__).parents[1] / "examples" / "benchmarks"
 
 
@@ -44,3 +48,82 @@ def test_the_loop_costs_little_and_memory_is_flat() -> None:
         int(word.replace(",", "")) for word in said.split() if word.replace(",", "").isdigit() and "," in word
     )
     assert many < 1.05 * few
+
+
+def test_three_hundred_more_components_are_listed_in_less_than_twice_the_time() -> None:
+    said = run("listing.py", "--rounds", "7").splitlines()
+    own, crowded = (int(line.split(":")[1].split()[0]) for line in said[:2])
+    assert crowded == own + 300
+    assert float(said[2].split()[-1]) < 2.0
+
+
+@pytest.mark.prove  # half of it is the training of the features
+def test_guidance_measures_accuracy_and_fid_at_every_scale(tmp_path: Path) -> None:
+    training = {"steps": 3, "batch_size": 8, "labels": True, "precision": "fp32"}
+    config = {
+        "name": "tiny",
+        "dataset": "digits",
+        "network": {"name": "mlp", "width": 16},
+        "training": training,
+    }
+    experiment = Experiment.from_dict(config, runs=tmp_path / "runs", quiet=True)
+    experiment.train()
+    out = tmp_path / "figures" / "guidance"
+    given = [
+        "--scale",
+        "0",
+        "--scale",
+        "2",
+        "--count",
+        "40",
+        "--steps",
+        "2",
+        "--cache",
+        str(tmp_path / "cache"),
+    ]
+    said = run("guidance.py", str(experiment.model_folder), *given, "--out", str(out))
+    record = json.loads(out.with_suffix(".json").read_text())
+    assert [row["scale"] for row in record["rows"]] == [0.0, 2.0]
+    assert record["best"] == max(
+        (row for row in record["rows"] if row["fid"] <= 1.2 * min(r["fid"] for r in record["rows"])),
+        key=lambda row: row["accuracy"],
+    )
+    assert record["held_out"]["class-accuracy"]["value"] > 0.9
+    assert all(row["fid"] > 10.0 * record["held_out"]["fid"]["value"] for row in record["rows"])
+    assert said.count("|\n") == 5
+    assert out.with_suffix(".png").stat().st_size > 1000
+
+
+def test_training_is_held_against_the_clock(tmp_path: Path) -> None:
+    out = tmp_path / "training"
+    config = str(HOME.parent / "configs" / "digits.yaml")
+    given = ["--config", config, "--minutes", "0.1", "--sides", "diffkit", "--count", "40", "--steps", "5"]
+    run("training.py", *given, "--cache", str(tmp_path / "cache"), "--out", str(out))
+    figures = json.loads(out.with_suffix(".json").read_text())["diffkit"]
+    assert 0 < figures["CPU minutes"] < 0.15
+    assert figures["steps"] > 1
+    assert figures["fid"] > 0.0
+    assert out.with_suffix(".png").stat().st_size > 1000
+
+
+def test_posterior_tells_the_exact_methods_from_the_approximate_ones(tmp_path: Path) -> None:
+    out = tmp_path / "posterior"
+    given = ["--cases", "gaussian,mixture", "--samples", "500", "--steps", "60", "--particles", "16"]
+    run("posterior.py", *given, "--out", str(out))
+    found = json.loads(out.with_suffix(".json").read_text())
+    gaussian, mixture, asked = found["gaussian"], found["mixture"], found["class"]
+    # Five standard errors of a mean over 500 samples are 0.22 of its deviation.
+    assert gaussian["mmps, 20 iterations"]["mean"] < 0.1
+    assert gaussian["particle, 16"]["mean"] < 0.1
+    assert min(gaussian[name]["mean"] for name in ("replacement", "dps", "pigdm")) > 0.12
+    assert mixture["particle, 16"]["weights"] < 0.08
+    assert min(mixture[name]["weights"] for name in ("replacement", "repaint", "dps", "pigdm")) > 0.15
+    assert asked["class-guidance, scale 1"]["mean"] < 0.1
+    assert asked["classifier-guidance, scale 1"]["mean"] < 0.1
+    assert asked["class-guidance, scale 2"]["covariance"] > asked["class-guidance, scale 1"]["covariance"]
+
+
+def test_the_frechet_distance_is_that_of_the_matrix_square_root() -> None:
+    said = run("frechet.py", "--features", "60", "--examples", "200", "--rounds", "1")
+    assert "ratio of times" in said
+    assert float(said.split()[-1]) < 1e-8

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import diffkit
+from diffkit.discovery import entry_points
 from diffkit.registry import KINDS, components
 
 CORE = Path(diffkit.__file__).parent
@@ -142,7 +143,9 @@ class TestPlugins:
         files = [
             path
             for path in (PLUGINS / "diffkit_standard").rglob("*.py")
-            if not path.name.startswith("_") and path.parent != PLUGINS / "diffkit_standard"
+            if not path.name.startswith("_")
+            and path.parent != PLUGINS / "diffkit_standard"
+            and not {"commands", "hooks"} & set(path.parts)
         ]
         found = set()
         for path in files:
@@ -150,6 +153,16 @@ class TestPlugins:
             module = ".".join(path.relative_to(PLUGINS).with_suffix("").parts)
             found.add(f"{module}:{name}")
         assert found == registered
+
+    def test_every_command_is_registered(self) -> None:
+        registered = {value for owner, _, value in entry_points("diffkit.commands") if owner == "diffkit"}
+        files = (PLUGINS / "diffkit_standard" / "commands").glob("[!_]*.py")
+        assert {f"diffkit_standard.commands.{file.stem}:command" for file in files} == registered
+
+    def test_every_hook_module_is_registered(self) -> None:
+        registered = {value for owner, _, value in entry_points("diffkit.hooks") if owner == "diffkit"}
+        files = (PLUGINS / "diffkit_standard" / "hooks").glob("[!_]*.py")
+        assert {f"diffkit_standard.hooks.{file.stem}" for file in files} == registered
 
     def test_the_folder_is_the_kind(self) -> None:
         for info in components():

@@ -385,7 +385,7 @@ class TestHooks:
         manager = hooks.Hooks()
         with pytest.warns(RuntimeWarning, match="'acme:wrong' cannot be used"):
             manager.register(Wrong(), "acme:wrong")
-        assert manager.broadcast("diffkit_train_step", event=None) == []
+        assert manager.broadcast("diffkit_train_step", event=None, experiment=None) == []
 
     def test_installed_ones_are_loaded_and_broken_ones_named(self, site: Any) -> None:
         good = (
@@ -401,7 +401,7 @@ class TestHooks:
         try:
             seen: list[str] = []
             with pytest.warns(RuntimeWarning, match="'listeners:bad' cannot be imported: SystemExit"):
-                hooks.broadcast("diffkit_run_end", run=seen)
+                hooks.broadcast("diffkit_run_end", run=seen, experiment=None)
             assert seen == ["seen"]
         finally:
             hooks.installed.cache_clear()

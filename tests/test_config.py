@@ -88,7 +88,7 @@ class TestReading:
             ({"training": {"steps": "3"}}, r"training\.steps is the text '3'\. It takes int or null"),
             ({"training": {"steps": 0}}, r"training\.steps is 0, but 'steps' must be >= 1"),
             ({"training": {"labels": "yes"}}, r"training\.labels is the text 'yes'\. It takes bool"),
-            ({"training": {"ema": 1.0}}, r"training\.ema is 1\.0, but 'ema' must be < 1\.0"),
+            ({"training": {"ema": 1.0}}, r"training\.ema is 1\.0, but a decay is at least 0 and below 1"),
             (
                 {"training": {"precision": "fp8"}},
                 r"training\.precision.*'auto' or 'fp32' or 'bf16' or 'fp16'",

@@ -271,12 +271,16 @@ def test_a_hook_sees_every_step_and_the_end(experiment: diffkit.Experiment) -> N
 
     class Listener:
         @hooks.implementation
-        def diffkit_sample_step(self, event: Any) -> None:
+        def diffkit_sample_step(self, event: Any, experiment: Any) -> None:
             seen.append("sample")
+            if event.s is not None:
+                clean = experiment.model().denoise(event.x, event.s)
+                assert clean.shape == event.x.shape
 
         @hooks.implementation
-        def diffkit_run_end(self, run: Any) -> None:
-            seen.append(f"end {run.run.name}")
+        def diffkit_run_end(self, run: Any, experiment: Any) -> None:
+            assert run.report.is_file()
+            seen.append(f"end {experiment.folder.name}")
 
     plugin = Listener()
     hooks.installed().register(plugin, "listener")
@@ -286,6 +290,26 @@ def test_a_hook_sees_every_step_and_the_end(experiment: diffkit.Experiment) -> N
         hooks.installed().manager.unregister(plugin)
     assert seen.count("sample") == 5 + 5  # the sheet, and one chunk of the evaluation: a start and four moves
     assert seen[-1] == f"end {experiment.folder.name}"
+
+
+def test_only_the_main_process_tells_of_the_end(
+    experiment: diffkit.Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class Listener:
+        @hooks.implementation
+        def diffkit_run_end(self, run: Any) -> None:
+            seen.append("end")
+
+    plugin = Listener()
+    hooks.installed().register(plugin, "listener")
+    try:
+        monkeypatch.setattr("diffkit.experiment._is_main", lambda: False)
+        experiment.run()
+    finally:
+        hooks.installed().manager.unregister(plugin)
+    assert seen == []
 
 
 def test_the_global_random_state_stays(experiment: diffkit.Experiment, tmp_path: Path) -> None:

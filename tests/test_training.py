@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import math
@@ -10,6 +11,7 @@ import random
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +32,7 @@ from diffkit.interfaces.model import Model
 from diffkit.interfaces.objective import Objective, State
 from diffkit.interfaces.sde import SDE
 from diffkit.noise import Noise
-from diffkit.optimizer import average, learning_rate
+from diffkit.optimizer import average, averaging_decay, learning_rate
 from diffkit.training import Trainer, TrainingJob, total_steps, train_steps
 from diffkit_standard.objectives.noise import NoisePrediction
 
@@ -249,31 +251,42 @@ def test_a_batch_in_parts_gives_the_same_steps(tmp_path: Path) -> None:
     np.testing.assert_allclose(parts, whole, rtol=1e-9)
 
 
-@pytest.mark.usefixtures("double")
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
+def trained_by_two(folder: Path, dtype: str, steps: int) -> list[list[list[float]]]:
+    """Losses and gradient norms of each step, as told by each of two processes."""
+    script = folder / "script.py"
     script.write_text(
         "import json, pathlib, sys; sys.path.insert(0, sys.argv[1]); import torch\n"
-        "torch.set_default_dtype(torch.float64)\n"
+        "torch.set_default_dtype(getattr(torch, sys.argv[3]))\n"
         "from small_training import small_job; from diffkit.training import train_steps\n"
         "folder = pathlib.Path(sys.argv[2])\n"
-        "steps = list(train_steps(small_job(folder / 'model', steps=4, batch_size=7)))\n"
+        "steps = list(train_steps(small_job(folder / 'model', steps=int(sys.argv[4]), batch_size=7)))\n"
         "rank = torch.distributed.get_rank()\n"
         "(folder / f'{rank}.json').write_text(json.dumps([(s.loss, s.gradient_norm) for s in steps]))\n"
         "torch.distributed.destroy_process_group()\n"
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     subprocess.run(
-        [*launch, str(script), str(Path(__file__).parent), str(tmp_path)],
+        [*launch, str(script), str(Path(__file__).parent), str(folder), dtype, str(steps)],
         check=True,
         timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    alone = [
-        (s.loss, s.gradient_norm) for s in train_steps(small_job(tmp_path / "one", steps=4, batch_size=7))
-    ]
-    for rank in (0, 1):
-        np.testing.assert_allclose(json.loads((tmp_path / f"{rank}.json").read_text()), alone, rtol=1e-9)
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_two_processes_have_the_gradient_of_one_in_single_precision(tmp_path: Path) -> None:
+    (alone,) = train_steps(small_job(tmp_path / "one", steps=1, batch_size=7))
+    for told in trained_by_two(tmp_path, "float32", 1):
+        np.testing.assert_allclose(told, [(alone.loss, alone.gradient_norm)], rtol=1e-5)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("steps", [4, pytest.param(20, marks=pytest.mark.prove)])
+def test_two_processes_train_as_one(tmp_path: Path, steps: int) -> None:
+    job = small_job(tmp_path / "one", steps=steps, batch_size=7)
+    alone = [(step.loss, step.gradient_norm) for step in train_steps(job)]
+    for told in trained_by_two(tmp_path, "float64", steps):
+        np.testing.assert_allclose(told, alone, rtol=1e-9)
     pair, single = (
         storage.newest_snapshot(folder, owner=storage.read_json(folder / "model.json")["checksum"])
         for folder in (tmp_path / "model", tmp_path / "one")
@@ -441,3 +454,70 @@ def test_settings_that_cannot_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"training\.batch_size is 6"):
         Trainer(small_job(tmp_path, gradient_accumulation=7))
     assert not (tmp_path / "model.json").exists()
+
+
+def test_chosen_checkpoints_stay(tmp_path: Path) -> None:
+    by_steps = small_job(tmp_path / "steps", keep=(3, 7), keep_last=1)
+    for _ in train_steps(by_steps):
+        pass
+    assert storage.snapshot_steps(by_steps.folder) == [3, 7, 20]
+    # 40 examples in batches of 6: epoch 1 ends within step 7, epoch 2 within step 14.
+    by_epochs = small_job(tmp_path / "epochs", steps=None, epochs=3, keep=(1, 2))
+    for _ in train_steps(by_epochs):
+        pass
+    assert storage.snapshot_steps(by_epochs.folder) == [7, 14, 20]
+
+
+def test_a_chosen_checkpoint_is_kept_by_a_training_that_goes_on(tmp_path: Path) -> None:
+    job = small_job(tmp_path, keep=(4,), save_every=5)
+    trainer = Trainer(job)
+    for step in trainer.steps():
+        if step.step == 6:
+            break
+    for _ in train_steps(job):
+        pass
+    assert storage.snapshot_steps(tmp_path) == [4, 20]
+
+
+@pytest.mark.parametrize("width", [0.05, 0.1, 0.25])
+def test_the_power_average_has_the_width_it_is_given(width: float) -> None:
+    """The weight of each step in the average, by composing the decays: its deviation over the last step."""
+    config = TrainingConfig(ema="power", ema_width=width)
+    count = 4000
+    weights = torch.zeros(count, dtype=torch.float64)
+    for step in range(count):
+        decay = averaging_decay(config, step)
+        weights *= decay
+        weights[step] = 1.0 - decay
+    place = (torch.arange(count, dtype=torch.float64) + 1.0) / count
+    mean = (weights * place).sum()
+    assert float(weights.sum()) == pytest.approx(1.0)
+    assert float((weights * (place - mean) ** 2).sum().sqrt()) == pytest.approx(width, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "decay,expected", [("constant", 1.0), ("linear", 0.5), ("cosine", 0.5), ("inverse-sqrt", 5.0**-0.5)]
+)
+def test_ways_for_the_learning_rate_to_end(decay: str, expected: float) -> None:
+    config = TrainingConfig(learning_rate=1.0, warmup=0, decay=decay)
+    assert learning_rate(config, 0, 1000) == pytest.approx(1.0)
+    assert learning_rate(config, 500, 1000) == pytest.approx(expected, abs=2e-3)
+    assert learning_rate(config, 999, 1000) <= learning_rate(config, 500, 1000)
+
+
+@pytest.mark.prove
+def test_compiled_training_is_the_same_training(tmp_path: Path) -> None:
+    plain = [step.loss for step in train_steps(small_job(tmp_path / "plain", steps=3))]
+    made = small_job(tmp_path / "compiled", steps=3, compile=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # inside the compiler
+        compiled = [step.loss for step in train_steps(made)]
+    assert compiled == pytest.approx(plain, rel=1e-4)
+
+
+def test_tensorboard_is_asked_for_by_name_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'diffkit\[tensorboard\]'"):
+        Trainer(small_job(tmp_path, tensorboard=True))

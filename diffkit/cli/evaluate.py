@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import click
 
 from diffkit.cli import options
 
+if TYPE_CHECKING:
+    from diffkit.experiment import Experiment
+
 __all__ = ["command"]
 
 
 @click.command("evaluate")
-@click.argument("target")
-@options.overrides
-@options.runs
+@options.on_experiment
 @options.which_checkpoint
 @options.json_output
-def command(
-    target: str, overrides: tuple[str, ...], runs: Path | None, checkpoint: str, as_json: bool
-) -> None:
+def command(experiment: Experiment, checkpoint: str | int, as_json: bool) -> None:
     """Measure a trained model's samples.
 
     TARGET is a configuration (YAML), a run's folder, its manifest.json, or a saved model.
     """
-    experiment = options.open_experiment(target, overrides, runs)
-    figures = experiment.evaluate(checkpoint_name=options.checkpoint_of(checkpoint))
+    figures = experiment.evaluate(checkpoint_name=checkpoint)
     options.announce({name: attrs.asdict(figure) for name, figure in figures.items()}, as_json)

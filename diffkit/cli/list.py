@@ -34,7 +34,7 @@ def command(kind: str | None, as_json: bool, verified: bool, timeout: float) -> 
 
 def _row(info: ComponentInfo, timeout: float | None) -> dict[str, str]:
     row = info.as_json()
-    if timeout is None or info.status in ("bad-metadata", "api-mismatch"):
+    if timeout is None or not info.usable:
         return row
     status, reason = verify(info, timeout)
     return row | {"status": status} | ({"reason": reason} if reason else {})

@@ -1,12 +1,14 @@
 """`diffkit`: the group of commands, and the one place where errors become words and exit statuses.
 
-A command is imported when it is invoked; those of other distributions (entry-point group
-`diffkit.commands`) are shown from their metadata until then.
+A command is imported when it is invoked. Until then those of the entry-point group `diffkit.commands` are
+shown from their metadata, diffkit's own with the first words of their source.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -14,17 +16,19 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import click
 
 import diffkit
+from diffkit import policy
 from diffkit.discovery import entry_points
 from diffkit.errors import ComponentError, DiffkitError
 
 __all__ = ["commands", "main"]
 
-_OWN = ("run", "train", "sample", "evaluate", "report", "list", "show", "matrix", "check")
+_OWN = ("run", "train", "sample", "impute", "evaluate", "report", "list", "show", "matrix", "check")
 
 
 class Commands(click.Group):
@@ -37,12 +41,21 @@ class Commands(click.Group):
         if name in _OWN:
             command: click.Command = importlib.import_module(f"diffkit.cli.{name}").command
             return command
-        rivals = [known for known in _foreign() if known.partition(":")[2] == name]
-        if len(rivals) > 1:
+        foreign = _foreign()
+        rivals = [known for known in foreign if known.partition(":")[2] == name]
+        if len(rivals) > 1 and name not in foreign:
             raise ComponentError(
                 f"{name!r} is a command of several distributions", "", f"Write {' or '.join(rivals)}"
             )
-        return _load(name, *_foreign()[name]) if name in _foreign() else None
+        return _load(name, *foreign[name]) if name in foreign else None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if ctx.params["allow"] or ctx.params["deny"]:  # before any command is looked for
+            from diffkit.registry import Registry, using
+
+            ctx.with_resource(policy.using(policy.Policy(ctx.params["allow"], ctx.params["deny"])))
+            ctx.with_resource(using(Registry.scan()))
+        return super().invoke(ctx)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -53,11 +66,15 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own = [(name, self.get_command(ctx, name)) for name in _OWN]
+        rows = [(name, command.get_short_help_str(90)) for name, command in own if command is not None]
+        more = _foreign()
+        rows += [(name, _first_words(value)) for name, (owner, value) in more.items() if owner == "diffkit"]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, c.get_short_help_str(90)) for name, c in own if c is not None])
-        if _foreign():
+            formatter.write_dl(rows)
+        others = [(name, f"from {owner}") for name, (owner, _) in more.items() if owner != "diffkit"]
+        if others:
             with formatter.section("Commands of other distributions"):
-                formatter.write_dl([(name, f"from {owner}") for name, (owner, _) in _foreign().items()])
+                formatter.write_dl(others)
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,8 +83,14 @@ class Commands(click.Group):
 @click.option(
     "--plugin", "plugins", multiple=True, metavar="PATH.py:CLASS", help="Add a component of a local file."
 )
+@click.option(
+    "--allow", multiple=True, metavar="DIST[:NAME]", help="Use only these plugins, and diffkit's own."
+)
+@click.option("--deny", multiple=True, metavar="DIST[:NAME]", help="Do without these plugins.")
 @click.pass_context
-def commands(ctx: click.Context, debug: bool, plugins: tuple[str, ...]) -> None:
+def commands(
+    ctx: click.Context, debug: bool, plugins: tuple[str, ...], allow: tuple[str, ...], deny: tuple[str, ...]
+) -> None:
     """Score-based diffusion models from exchangeable parts.
 
     `diffkit run CONFIG.yaml` does the main job: it trains a model or finds it, samples, measures,
@@ -118,13 +141,27 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _foreign() -> dict[str, tuple[str, str]]:
-    """Distribution and entry point of each third-party command; `distribution:name` where a name is taken."""
+    """Distribution and entry point of each plugged-in command; `distribution:name` where a name is taken."""
     found = entry_points("diffkit.commands")
-    count = Counter([*_OWN, *(name for _, name, _ in found)])
+    kept = {name for owner, name, _ in found if owner == "diffkit"}
+    count = Counter([*_OWN, *kept, *(name for owner, name, _ in found if owner != "diffkit")])
     return {
-        name if count[name] == 1 else f"{distribution}:{name}": (distribution, value)
-        for distribution, name, value in found
+        name if count[name] == 1 or owner == "diffkit" else f"{owner}:{name}": (owner, value)
+        for owner, name, value in found
     }
+
+
+def _first_words(value: str) -> str:
+    """What a command's docstring begins with, read without importing the command."""
+    module, _, attribute = value.partition(":")
+    package, *rest = module.split(".")
+    spec = importlib.util.find_spec(package)
+    for place in (spec and spec.submodule_search_locations) or ():
+        file = Path(place, *rest).with_suffix(".py")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body if file.is_file() else ():
+            if isinstance(node, ast.FunctionDef) and node.name == attribute:
+                return (ast.get_docstring(node) or "").partition(".")[0] + "."
+    return ""
 
 
 def _load(name: str, distribution: str, value: str) -> click.Command:

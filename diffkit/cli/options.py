@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from diffkit.experiment import Experiment
-
 __all__ = [
     "announce",
-    "checkpoint_of",
+    "choices",
+    "folder",
     "fresh",
     "json_output",
-    "open_experiment",
+    "on_experiment",
     "overrides",
-    "runs",
     "which_checkpoint",
 ]
+
+Command = Callable[..., None]
 
 overrides = click.option(
     "--set", "overrides", multiple=True, metavar="a.b=VALUE", help="Change one key; the value is YAML."
@@ -33,20 +34,46 @@ runs = click.option(
 fresh = click.option("--fresh", is_flag=True, help="Train anew, even if an equal model is there.")
 json_output = click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
 which_checkpoint = click.option(
-    "--checkpoint", default="best", show_default=True, metavar="best|last|STEP", help="Which weights."
+    "--checkpoint",
+    default="best",
+    show_default=True,
+    metavar="best|last|STEP",
+    callback=lambda context, option, text: int(text) if text.isdigit() else text,
+    help="Which weights.",
 )
 
 
-def open_experiment(target: str, overrides: tuple[str, ...], runs: Path | None) -> Experiment:
-    """The experiment of a configuration, a run's folder, its manifest or a saved model."""
-    from diffkit.experiment import Experiment
+def folder(default: str, help: str) -> Callable[[Command], Command]:
+    """Adds --out, the folder that a command writes to."""
+    kind = click.Path(path_type=Path)
+    return click.option("--out", type=kind, default=Path(default), show_default=True, help=help)
 
-    return Experiment.from_file(target, overrides, runs=runs)
+
+def choices(function: Command) -> Command:
+    """Adds what `Experiment.sample` may be told in the configuration's place."""
+    for option in (
+        click.option("--label", type=click.IntRange(min=0), help="The class, for a model trained on labels."),
+        click.option("--seed", type=click.IntRange(min=0), help="Of the noise."),
+        click.option("--sampler", help="The numerical method's name."),
+        click.option("--steps", type=click.IntRange(min=1), help="Denoiser calls of a one-call sampler."),
+    ):
+        function = option(function)
+    return function
 
 
-def checkpoint_of(text: str) -> str | int:
-    """`best`, `last` or a step's number, as it was written."""
-    return int(text) if text.isdigit() else text
+def on_experiment(function: Command) -> Command:
+    """Adds TARGET, --set and --runs to a command, which is given the experiment they stand for."""
+
+    @click.argument("target")
+    @overrides
+    @runs
+    @functools.wraps(function)
+    def opened(target: str, overrides: tuple[str, ...], runs: Path | None, **given: Any) -> None:
+        from diffkit.experiment import Experiment
+
+        function(Experiment.from_file(target, overrides, runs=runs), **given)
+
+    return opened
 
 
 def announce(record: dict[str, Any], as_json: bool) -> None:

@@ -16,5 +16,7 @@ __all__ = ["command"]
 @options.json_output
 def command(run: Path, as_json: bool) -> None:
     """Write the report of a RUN's folder again."""
-    experiment = options.open_experiment(str(run), (), run.parent)
+    from diffkit.experiment import Experiment
+
+    experiment = Experiment.from_file(run, runs=run.parent)
     options.announce({"report": str(experiment.report())}, as_json)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from diffkit.cli import options
 
+if TYPE_CHECKING:
+    from diffkit.experiment import Experiment
+
 __all__ = ["command"]
 
 
 @click.command("run")
-@click.argument("target")
-@options.overrides
-@options.runs
+@options.on_experiment
 @options.fresh
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done; read no data.")
+@click.option("--any-version", is_flag=True, help="Repeat a run even with other versions than it records.")
 @options.json_output
-def command(
-    target: str, overrides: tuple[str, ...], runs: Path | None, fresh: bool, dry_run: bool, as_json: bool
-) -> None:
+def command(experiment: Experiment, fresh: bool, dry_run: bool, any_version: bool, as_json: bool) -> None:
     """Train a model or find it, sample, measure, and write a report.
 
     TARGET is a configuration (YAML), a run's folder, or its manifest.json.
     """
-    experiment = options.open_experiment(target, overrides, runs)
-    record = experiment.dry_run() if dry_run else experiment.run(fresh=fresh).as_json()
+    if dry_run:
+        record = experiment.dry_run(any_version=any_version)
+    else:
+        record = experiment.run(fresh=fresh, any_version=any_version).as_json()
     options.announce(record, as_json)

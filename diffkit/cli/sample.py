@@ -3,58 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from diffkit.cli import options
 
+if TYPE_CHECKING:
+    from diffkit.experiment import Experiment
+
 __all__ = ["command"]
 
 
 @click.command("sample")
-@click.argument("target")
-@options.overrides
-@options.runs
+@options.on_experiment
 @click.option("--count", type=click.IntRange(min=1), help="How many samples.")
-@click.option("--steps", type=click.IntRange(min=1), help="Denoiser calls of a one-call sampler.")
-@click.option("--sampler", help="The numerical method's name.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of the noise.")
-@click.option("--label", type=click.IntRange(min=0), help="The class, for a model trained on labels.")
+@options.choices
 @options.which_checkpoint
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("samples"),
-    show_default=True,
-    help="The folder for samples.npz and samples.png.",
-)
+@options.folder("samples", "The folder for samples.npz and samples.png.")
 @options.json_output
 def command(
-    target: str,
-    overrides: tuple[str, ...],
-    runs: Path | None,
-    count: int | None,
-    steps: int | None,
-    sampler: str | None,
-    seed: int | None,
-    label: int | None,
-    checkpoint: str,
-    out: Path,
-    as_json: bool,
+    experiment: Experiment, count: int | None, checkpoint: str | int, out: Path, as_json: bool, **choices: Any
 ) -> None:
     """Draw samples from a trained model.
 
     TARGET is a configuration (YAML), a run's folder, its manifest.json, or a saved model.
     """
-    experiment = options.open_experiment(target, overrides, runs)
-    result = experiment.sample(
-        count,
-        label=label,
-        sampler=sampler,
-        steps=steps,
-        seed=seed,
-        model=experiment.model(options.checkpoint_of(checkpoint)),
-    )
+    result = experiment.sample(count, model=experiment.model(checkpoint), **choices)
     experiment.write_samples(result, out)
     record = {
         "samples": str(out / "samples.npz"),

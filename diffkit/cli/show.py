@@ -21,11 +21,17 @@ __all__ = ["command"]
 @click.argument("kind")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print one object.")
-def command(kind: str, name: str, as_json: bool) -> None:
-    """Show one component: parameters, source, what it provides and requires."""
+@click.pass_context
+def command(ctx: click.Context, kind: str, name: str, as_json: bool) -> None:
+    """Show one component: parameters, source, what it provides and requires.
+
+    Of a broken one it says why, and the exit status is 2.
+    """
     info = current().find(kind, name)
     page = _page(info)
     click.echo(json.dumps(page, indent=2, default=str) if as_json else _text(page))
+    if page["status"] == "broken":
+        ctx.exit(2)
 
 
 def _page(info: ComponentInfo) -> dict[str, Any]:

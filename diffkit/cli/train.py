@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from diffkit.cli import options
 
+if TYPE_CHECKING:
+    from diffkit.experiment import Experiment
+
 __all__ = ["command"]
 
 
 @click.command("train")
-@click.argument("target")
-@options.overrides
-@options.runs
+@options.on_experiment
 @options.fresh
 @click.option("--out", type=click.Path(path_type=Path), help="Also save the model under this path.")
 @options.json_output
-def command(
-    target: str, overrides: tuple[str, ...], runs: Path | None, fresh: bool, out: Path | None, as_json: bool
-) -> None:
+def command(experiment: Experiment, fresh: bool, out: Path | None, as_json: bool) -> None:
     """Train a model, or find the equal one that was trained before.
 
     TARGET is a configuration (YAML), a run's folder, or its manifest.json.
     """
-    experiment = options.open_experiment(target, overrides, runs)
     experiment.train(fresh=fresh)
     model = experiment.model_folder if out is None else experiment.save(out)
     options.announce({"model": str(model)}, as_json)

@@ -12,6 +12,7 @@ from diffkit.interfaces.model import Model
 from diffkit.noise import Noise
 
 if TYPE_CHECKING:
+    from diffkit.interfaces.dataset import Dataset
     from diffkit.problem import Problem
 
 __all__ = ["Conditioner", "Exactness", "Move"]
@@ -41,6 +42,10 @@ class Conditioner(Component):
         After the last `after_step` every particle must be a fair draw; the loop keeps the first.
         """
         return 1
+
+    def prepared(self, dataset: Dataset) -> Conditioner:
+        """This conditioner with what it takes from files or from the data set, in the model's units."""
+        return self
 
     def wrap(self, model: Model, problem: Problem) -> Model:
         """The model as this conditioner changes it. `problem.index` tells the samples of the batch."""

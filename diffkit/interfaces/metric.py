@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
+from torch import Tensor
 
 from diffkit.batch import Batch
 from diffkit.component import Component
@@ -63,7 +65,8 @@ class Metric(Component):
     def needs(self) -> frozenset[str]:
         """Of `features`, `logits`, `labels`, `model`, `reference`, `held-out`.
 
-        `update` is given the samples always, and examples of the last two sources where named here.
+        `update` is given the samples, and examples of the last two sources where named here. `model`
+        says that the figure is the model's own: where all are, no samples are drawn.
         """
         return frozenset()
 
@@ -87,3 +90,11 @@ class Metric(Component):
     @abstractmethod
     def finish(self, state: Any) -> Measurement:
         """The figure; raises `DataError` on NaN or on too few examples."""
+
+    def pack(self, state: Any) -> Mapping[str, Tensor] | None:
+        """A state of reference examples as tensors, to be kept for the next run; None = not worth keeping."""
+        return None
+
+    def unpack(self, context: MetricContext, tensors: Mapping[str, Tensor]) -> Any:
+        """The state that `pack` was given."""
+        raise TypeError(f"{type(self).__name__} packs no state")

@@ -12,7 +12,7 @@ from torch import Tensor
 from diffkit.component import Component
 from diffkit.interfaces.schedule import Schedule
 from diffkit.noise import Noise
-from diffkit.tensors import expand, float64
+from diffkit.tensors import Device, expand, float64
 
 __all__ = ["SDE", "GaussianSDE", "ScheduledSDE", "bisect"]
 
@@ -37,11 +37,7 @@ class SDE(Component):
 
     @abstractmethod
     def prior(
-        self,
-        shape: Sequence[int],
-        noise: Noise,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+        self, shape: Sequence[int], noise: Noise, dtype: torch.dtype | None = None, device: Device = None
     ) -> Tensor:
         """Samples of the law that sampling starts from, shape (B, ...)."""
 
@@ -115,11 +111,7 @@ class GaussianSDE(SDE):
         return expand(self.drift_rate(t), x) * x
 
     def prior(
-        self,
-        shape: Sequence[int],
-        noise: Noise,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+        self, shape: Sequence[int], noise: Noise, dtype: torch.dtype | None = None, device: Device = None
     ) -> Tensor:
         """N(0, sigma(t_max)^2): the marginal at t_max but for KL <= alpha^2 E|x_0|^2 / (2 sigma^2) nats."""
         scale = self.sigma(torch.tensor(self.t_max, dtype=torch.float64))

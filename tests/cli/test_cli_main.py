@@ -256,7 +256,7 @@ class TestShow:
             status, out, _ = diffkit_("show", "sde", "mine", "--json")
             _, text, _ = diffkit_("show", "sde", "mine")
         page = json.loads(out)
-        assert (status, page["status"], page["distribution"]) == (0, "broken", "wreck")
+        assert (status, page["status"], page["distribution"]) == (2, "broken", "wreck")
         assert "SystemExit: 7" in page["reason"]
         assert "broken: " in text
 
@@ -393,6 +393,20 @@ def command(loud):
         assert "greet  from greeter" in out
         assert "greeter_module" not in sys.modules
         assert diffkit_("greet", "--loud") == (0, "HELLO\n", "")
+
+    def test_those_that_diffkit_brings_are_shown_as_its_own_and_keep_their_names(
+        self, diffkit_: Any, site: Any
+    ) -> None:
+        entries = {"compare": "shadow_module:command"}
+        site.install("shadow", {"diffkit.commands": entries}, {"shadow_module": self.SOURCE})
+        site.install("gloom", {"diffkit.commands": entries}, {"shadow_module": self.SOURCE})
+        _, out, _ = diffkit_("--help")
+        own, _, others = out.partition("Commands of other distributions")
+        assert "compare" in own
+        assert "from diffkit" not in out
+        assert "shadow:compare  from shadow" in others
+        assert diffkit_("shadow:compare") == (0, "hello\n", "")
+        assert "Set the figures of several runs side by side." in diffkit_("compare", "--help")[1]
 
     def test_a_broken_one_is_a_clear_error_when_it_is_named(self, diffkit_: Any, site: Any) -> None:
         modules = {"bad_command": "raise SystemExit(5)", "no_command": "command = 3"}

@@ -13,10 +13,17 @@ OBJECTIVES: list[Any] = [
     "velocity",
     "score",
     "edm",
+    "classification",
+]
+NETWORKS: list[Any] = [
+    {"name": "unet", "channels": 16},
+    "mlp",
+    {"name": "mlp", "output": "logits"},
+    {"name": "classifier", "channels": 16},
 ]
 
 
-@parametrize_with_laws("network", [{"name": "unet", "channels": 16}, "mlp"])
+@parametrize_with_laws("network", NETWORKS)
 def test_network_laws(law: Law, component: Any) -> None:
     law(component)
 
@@ -36,6 +43,20 @@ def test_features_laws(law: Law, component: Any) -> None:
     law(component)
 
 
-@parametrize_with_laws("metric", ["fid", "inception-score"])
+METRICS: list[Any] = [
+    "fid",
+    "fid-infinity",
+    "kid",
+    {"name": "kid", "cap": 20},
+    "inception-score",
+    "precision-recall",
+    {"name": "precision-recall", "figure": "recall", "cap": 20},
+    "class-accuracy",
+    "nearest-training",
+    {"name": "nearest-training", "view": "features", "cap": 20},
+]
+
+
+@parametrize_with_laws("metric", METRICS)
 def test_metric_laws(law: Law, component: Any) -> None:
     law(component)

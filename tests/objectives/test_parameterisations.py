@@ -19,7 +19,8 @@ from diffkit.noise import Noise
 from diffkit.registry import create, describe
 from diffkit.statistics import DataStatistics
 from diffkit.tensors import expand
-from diffkit_standard.objectives._prediction import LogNormal, Prediction
+from diffkit_standard.objectives._noised import LogNormal
+from diffkit_standard.objectives._prediction import Prediction
 from diffkit_standard.objectives.edm import EDM
 from diffkit_standard.objectives.noise import NoisePrediction
 from diffkit_standard.objectives.sample import SamplePrediction

@@ -205,9 +205,9 @@ def test_verify_finds_the_broken_ones_and_only_them(environment: Environment) ->
 
 
 def test_show_tells_why_one_is_broken(environment: Environment) -> None:
-    _, out, _ = environment.diffkit("show", "sampler", "leaves", "--json")
+    status, out, _ = environment.diffkit("show", "sampler", "leaves", "--json")
     page = json.loads(out)
-    assert (page["status"], page["distribution"]) == ("broken", "acme-broken")
+    assert (status, page["status"], page["distribution"]) == (2, "broken", "acme-broken")
     assert REASONS["leaves"] in page["reason"]
 
 

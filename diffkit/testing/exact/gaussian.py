@@ -82,3 +82,21 @@ class GaussianProblem(ExactProblem):
         rows = free.nonzero()
         covariance[rows, rows.T] = self.covariance[free][:, free] - gain @ cross.T
         return GaussianProblem(mean=mean, covariance=covariance)
+
+    def measured(self, matrix: Tensor, y: Tensor, noise: float) -> GaussianProblem:
+        """The law of x_0 given y = A x_0 + s n: with the gain K = C A^T (A C A^T + s^2 I)^-1,
+
+            mean m + K (y - A m), covariance C - K A C.
+
+        Args:
+            matrix: A, (M, D).
+            y: (M,).
+            noise: s; with 0, A C A^T must be regular.
+        """
+        A, y = double(matrix), double(y)
+        spread = A @ self.covariance @ A.T + noise**2 * torch.eye(len(A), dtype=torch.float64)
+        gain = torch.linalg.solve(spread, A @ self.covariance).T
+        covariance = self.covariance - gain @ A @ self.covariance
+        return GaussianProblem(
+            mean=self.mean + gain @ (y - A @ self.mean), covariance=0.5 * (covariance + covariance.T)
+        )

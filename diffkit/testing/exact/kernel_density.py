@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffkit.noise import Noise
 from diffkit.testing.exact.base import ExactProblem, double
+from diffkit.testing.exact.mixture import MixtureProblem
 
 __all__ = ["KernelDensityProblem"]
 
@@ -68,3 +69,9 @@ class KernelDensityProblem(ExactProblem):
         spread = self.points - self.points.mean(0)
         covariance = spread.T @ spread / len(spread)
         return self.points.mean(0), covariance + self.width**2 * torch.eye(self.dim, dtype=torch.float64)
+
+    def given(self, observed: Tensor, values: Tensor) -> MixtureProblem:
+        """The law of x_0 given that its elements under the mask `observed` (D,) are `values` (D,)."""
+        variances = torch.full((len(self.points),), self.width**2, dtype=torch.float64)
+        whole = MixtureProblem(weights=torch.ones_like(variances), means=self.points, variances=variances)
+        return whole.given(observed, values)

@@ -15,6 +15,10 @@ from diffkit.errors import DataError, DiffkitError
 __all__ = ["Law", "LawBroken", "NotApplicable", "book_of", "ensure", "ensure_close"]
 
 
+_READERS = ("dataset", "conditioner", "operator")
+"""Kinds that may read files of the user's, which need not be there; other kinds are given their data."""
+
+
 class NotApplicable(Exception):  # noqa: N818 (an answer, not an error)
     """The law says nothing about this component; the message is the reason."""
 
@@ -58,11 +62,11 @@ class Law:
             self.check(component)
         except _Violation as violation:
             raise LawBroken(f"{self.kind}-{self.name}", self.formula, str(violation)) from None
-        except DataError as error:
-            raise NotApplicable(f"the data cannot be read: {error}") from error
         except (NotApplicable, KeyboardInterrupt):
             raise
         except Exception as error:
+            if isinstance(error, DataError) and self.kind in _READERS:
+                raise NotApplicable(f"the data cannot be read: {error}") from error
             said = f"{type(error).__name__}: {error}"
             raise LawBroken(f"{self.kind}-{self.name}", self.formula, f"it raised {said}") from error
 

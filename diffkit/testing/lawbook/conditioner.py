@@ -1,28 +1,36 @@
 """The laws of a conditioner, tried on samples of shape (1, 8, 8) with an exact model of three classes.
 
-That it bends samples to the right law is its own business: held against an exact posterior in its tests.
+What it takes from a data set it takes from three examples of that shape. That an approximate one bends
+samples to nearly the right law is its own business: held against an exact posterior in its tests.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any, cast, final
 
+import attrs
 import torch
 from torch import Tensor
 
 from diffkit.interfaces.conditioner import Conditioner
+from diffkit.interfaces.dataset import Dataset, DataSpec, Examples, SplitName
 from diffkit.interfaces.sde import GaussianSDE
 from diffkit.noise import Noise
 from diffkit.problem import Problem
 from diffkit.sampling import SampleResult, sample
+from diffkit.structure import settings
 from diffkit.testing.exact import LabelledModel
-from diffkit.testing.lawbook.base import book_of, ensure, ensure_close
+from diffkit.testing.lawbook.base import Law, NotApplicable, book_of, ensure, ensure_close
 from diffkit.testing.lawbook.partners import flat_mixture, processes_for
 
 __all__ = ["LAWS"]
 
 _SHAPE = (1, 8, 8)
 _STEPS = 5
+_SAMPLER = {"name": "ddim", "eta": 1.0}
+"""A Gaussian transition in every step, which no conditioner refuses."""
 
 
 def _model(sde: GaussianSDE) -> LabelledModel:
@@ -45,11 +53,24 @@ def _state(
     return Problem.build(_model(sde), sde, times, index, x), x, t
 
 
+@final
+@attrs.frozen(kw_only=True)
+class _Three(Dataset):
+    """Three draws from the law that the model knows."""
+
+    def spec(self) -> DataSpec:
+        return DataSpec(shape=_SHAPE, classes=3)
+
+    def load(self, split: SplitName) -> Examples:
+        raw = flat_mixture(64).draw(Noise(seed=11, index=torch.arange(3)), _SHAPE)
+        return Examples(raw=raw, label=torch.arange(3))
+
+
 def _sampled(conditioner: Conditioner, *, seed: int = 0, batch_size: int = 64) -> SampleResult:
     _, sde = processes_for(conditioner)[0]
     return sample(
         _model(sde),
-        sampler="ddim",
+        sampler=_SAMPLER,
         steps=_STEPS,
         shape=(6, *_SHAPE),
         seed=seed,
@@ -57,6 +78,11 @@ def _sampled(conditioner: Conditioner, *, seed: int = 0, batch_size: int = 64) -
         batch_size=batch_size,
         dtype=torch.float64,
     )
+
+
+def _on_prepared(law: Law) -> Callable[[Conditioner], None]:
+    """The law's check, on a conditioner that has had what it takes from the data set."""
+    return lambda conditioner: law.check(conditioner.prepared(_Three()))
 
 
 def model_kept(conditioner: Conditioner) -> None:
@@ -164,7 +190,7 @@ def honest_nfe(conditioner: Conditioner) -> None:
         model = _model(sde)
         result = sample(
             model,
-            sampler="ddim",
+            sampler=_SAMPLER,
             steps=_STEPS,
             shape=(3, *_SHAPE),
             conditioners=[conditioner],
@@ -174,14 +200,53 @@ def honest_nfe(conditioner: Conditioner) -> None:
         ensure(total == model.passes, f"on {name} {total} were reported, {model.passes} were made")
 
 
-LAWS = book_of(
-    "conditioner",
-    model_kept,
-    after_step_is_pure,
-    plan_is_a_path,
-    labels_in_range,
-    declarations,
-    seeded,
-    batch_invariance,
-    honest_nfe,
+def zero_strength(conditioner: Conditioner) -> None:
+    """With strength 0 (or a scale of 0) samples are those of no conditioner, bit by bit."""
+    known = settings(type(conditioner)).keys()
+    fields = {"strength", "scale"} & known
+    if not fields:
+        raise NotApplicable("it has no field `strength` or `scale`")
+    changes: dict[str, Any] = dict.fromkeys(fields, 0.0) | ({"interval": None} if "interval" in known else {})
+    off: Conditioner = attrs.evolve(cast("Any", conditioner), **changes)
+    for name, sde in processes_for(conditioner):
+        given: dict[str, Any] = {
+            "sampler": _SAMPLER,
+            "steps": _STEPS,
+            "shape": (3, *_SHAPE),
+            "dtype": torch.float64,
+        }
+        plain, bent = sample(_model(sde), **given), sample(_model(sde), conditioners=[off], **given)
+        ensure(torch.equal(plain.x, bent.x), f"on {name} samples differ from those without it")
+
+
+def exact_where_declared(conditioner: Conditioner) -> None:
+    """Where exactness is `exact`, the wrapped D is E[x_0 | x_t, class asked for], or E[x_0 | x_t] of all."""
+    if conditioner.exactness != "exact":
+        raise NotApplicable(f"it declares itself {conditioner.exactness}")
+    for name, sde in processes_for(conditioner):
+        problem, x, t = _state(sde)
+        wrapped, asked = conditioner.wrap(problem.model, problem), conditioner.labels(problem.index, 3)
+        ensure("denoise" in wrapped.offers, f"on {name} the wrapped model gives no denoiser")
+        got = wrapped.denoise(x, t)
+        whole = (got - _model(sde).denoise(x, t)).abs().max()
+        classes = whole if asked is None else (got - _model(sde).denoise(x, t, asked)).abs().max()
+        off = float(torch.minimum(whole, classes))
+        ensure(off <= 1e-9, f"on {name} it is {off:.3g} away from both")
+
+
+LAWS = tuple(
+    attrs.evolve(law, check=_on_prepared(law))
+    for law in book_of(
+        "conditioner",
+        model_kept,
+        after_step_is_pure,
+        plan_is_a_path,
+        labels_in_range,
+        declarations,
+        seeded,
+        batch_invariance,
+        honest_nfe,
+        zero_strength,
+        exact_where_declared,
+    )
 )

@@ -10,26 +10,33 @@ from typing import Any
 import attrs
 import torch
 
-from diffkit import registry
+from diffkit import compatibility, registry
 from diffkit.batch import Batch, Source
 from diffkit.errors import DataError
 from diffkit.interfaces.dataset import DataSpec
 from diffkit.interfaces.metric import Measurement, Metric, MetricContext
 from diffkit.noise import Noise
-from diffkit.testing.exact import GaussianProblem
-from diffkit.testing.lawbook.base import book_of, ensure
+from diffkit.testing.exact import LabelledModel
+from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure
+from diffkit.testing.lawbook.partners import flat_mixture
 
 __all__ = ["LAWS"]
 
 _SHAPE = (1, 4, 4)
 _COUNT = 60
+_PROCESSES: list[Any] = ["vp", {"name": "vp", "schedule": {"name": "discrete", "steps": 10, "beta_end": 0.5}}]
 
 
-def _context() -> MetricContext:
-    sde = registry.create("sde", "vp")
-    problem = GaussianProblem(mean=torch.zeros(16), covariance=0.25 * torch.eye(16))
+def _context(metric: Metric) -> MetricContext:
+    """A model of 16 numbers and three classes, by the first process that the metric accepts."""
+    candidates = [registry.create("sde", spec) for spec in _PROCESSES]
+    found = [compatibility.check(compatibility.Selection.of(sde, metric)) for sde in candidates]
+    accepted = [all(finding.status != "refused" for finding in findings) for findings in found]
+    if not any(accepted):
+        raise NotApplicable(f"it works with no built-in Gaussian process ({found[0][0].reason})")
+    sde = candidates[accepted.index(True)]
     return MetricContext(
-        model=problem.model(sde),
+        model=LabelledModel(problem=flat_mixture(16), sde=sde),
         sde=sde,
         spec=DataSpec(shape=_SHAPE, classes=3, levels=16),
         reference="synthetic",
@@ -73,7 +80,7 @@ def _batches(metric: Metric, size: int, seed: int | None = None) -> list[Batch]:
 
 
 def _state(metric: Metric, batches: Sequence[Batch]) -> Any:
-    state = metric.start(_context())
+    state = metric.start(_context(metric))
     for batch in batches:
         state = metric.update(state, batch, Noise(seed=0, index=batch.index).stream(batch.source))
     return state
@@ -134,11 +141,35 @@ def refuses_nan(metric: Metric) -> None:
     ensure(False, f"examples with NaN gave {value}")
 
 
+def refuses_one_example(metric: Metric) -> None:
+    """One example of each source is a DataError: no figure rests on so little."""
+    alone = [_rows(batch, torch.arange(1)) for batch in _batches(metric, _COUNT)]
+    try:
+        value = metric.finish(_state(metric, alone)).value
+    except DataError:
+        return
+    ensure(False, f"one example gave {value}")
+
+
 def _with_nan(batch: Batch) -> Batch:
     fields = {name: getattr(batch, name).clone() for name in ("x", "features", "logits")}
     for value in fields.values():
         value[3] = torch.nan
     return attrs.evolve(batch, **fields)
+
+
+def packing(metric: Metric) -> None:
+    """unpack(pack(state of the reference)) is that state, merged with the samples in either order."""
+    batches = _batches(metric, 13)
+    packed = metric.pack(_state(metric, [batch for batch in batches if batch.source == "reference"]))
+    if packed is None:
+        raise NotApplicable("it packs no state")
+    tensors = {name: tensor.clone() for name, tensor in packed.items()}
+    samples = _state(metric, [batch for batch in batches if batch.source != "reference"])
+    whole = metric.finish(_state(metric, batches))
+    again = metric.unpack(_context(metric), tensors)
+    _same(metric.finish(metric.merge(samples, again)), whole, "unpacked")
+    _same(metric.finish(metric.merge(again, samples)), whole, "unpacked, merged the other way round")
 
 
 def measurement(metric: Metric) -> None:
@@ -155,5 +186,13 @@ def measurement(metric: Metric) -> None:
 
 
 LAWS = book_of(
-    "metric", measurement, cut_into_batches, order_of_batches, merging, states_are_values, refuses_nan
+    "metric",
+    measurement,
+    cut_into_batches,
+    order_of_batches,
+    merging,
+    packing,
+    states_are_values,
+    refuses_nan,
+    refuses_one_example,
 )

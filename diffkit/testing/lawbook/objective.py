@@ -21,6 +21,11 @@ from diffkit.noise import Noise
 from diffkit.statistics import DataStatistics
 from diffkit.testing.exact import ExactProblem, PointMass
 from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure, ensure_close
+from diffkit.testing.lawbook.objective_logits import (
+    least_at_the_exact_posterior,
+    logits_are_the_posterior,
+    no_label_no_loss,
+)
 from diffkit.testing.lawbook.partners import flat_mixture, processes_for
 
 __all__ = ["LAWS"]
@@ -187,4 +192,7 @@ LAWS = book_of(
     unit_input,
     loss_is_pure,
     gradient_flows,
+    logits_are_the_posterior,
+    least_at_the_exact_posterior,
+    no_label_no_loss,
 )

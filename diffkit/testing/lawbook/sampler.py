@@ -16,6 +16,7 @@ LAWS = book_of(
     manners.deterministic_means_seedless,
     manners.batch_invariance,
     manners.reentrant,
+    manners.thread_safe,
     manners.honest_nfe,
     manners.shapes_and_dtypes,
     manners.transition_is_the_step,

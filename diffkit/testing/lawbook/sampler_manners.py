@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import attrs
 import torch
 from torch import Tensor
 
@@ -22,6 +30,7 @@ __all__ = [
     "reentrant",
     "same_seed_same_bits",
     "shapes_and_dtypes",
+    "thread_safe",
     "transition_is_the_step",
 ]
 
@@ -61,11 +70,24 @@ def input_untouched(sampler: Sampler) -> None:
         problem = Problem.build(flat_mixture(3).model(sde), sde, start.unbind(), noise.index, x)
         carry, kept = None, []
         for number in range(4):
-            kept.append((x, x.clone()))
+            kept += [(tensor, tensor.clone()) for tensor in (x, *_tensors(carry))]
             x, carry = sampler.step(problem, x, start[number], start[number + 1], carry, noise.stream(number))
         ensure(
             all(torch.equal(now, before) for now, before in kept), "a state changed after it was handed in"
         )
+
+
+def _tensors(carry: Any) -> Iterator[Tensor]:
+    """Every tensor in a carry, at any depth."""
+    if isinstance(carry, Tensor):
+        yield carry
+    elif isinstance(carry, Mapping):
+        yield from _tensors(tuple(carry.values()))
+    elif isinstance(carry, (tuple, list)):
+        for each in carry:
+            yield from _tensors(each)
+    elif attrs.has(type(carry)):
+        yield from _tensors(tuple(getattr(carry, field.name) for field in attrs.fields(type(carry))))
 
 
 def global_random_state(sampler: Sampler) -> None:
@@ -119,6 +141,33 @@ def reentrant(sampler: Sampler) -> None:
     together = list(zip(*pair, strict=True))[-1]
     for expected, step in zip(alone, together, strict=True):
         ensure(torch.equal(expected, step.x), "a run differs when another one is interleaved with it")
+
+
+def thread_safe(sampler: Sampler) -> None:
+    """One object serves two threads that meet at every call of the model: each gives what it gives alone."""
+    _, sde = processes_for(sampler)[0]
+    model = flat_mixture(3).model(sde)
+    steps = None if sampler.adaptive else _STEPS
+    meeting = threading.Barrier(2, timeout=10.0)
+
+    def meet(x: Tensor, t: Tensor) -> Tensor:
+        with contextlib.suppress(threading.BrokenBarrierError):  # the other one is done
+            meeting.wait()
+        return model.denoise(x, t)
+
+    def run(denoiser: Callable[[Tensor, Tensor], Tensor], seed: int) -> Tensor:
+        try:
+            return sample(denoiser, sde=sde, sampler=sampler, steps=steps, shape=(4, 3), seed=seed).x
+        finally:
+            meeting.abort()
+
+    alone = [run(model.denoise, seed) for seed in (1, 2)]
+    meeting.reset()
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(contextvars.copy_context().run, run, meet, seed) for seed in (1, 2)]
+        together = [job.result() for job in jobs]
+    for expected, x in zip(alone, together, strict=True):
+        ensure(torch.equal(expected, x), "a run differs when another thread uses the object meanwhile")
 
 
 def honest_nfe(sampler: Sampler) -> None:

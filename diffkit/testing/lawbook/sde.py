@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from diffkit.compatibility import PRIOR_TOLERANCE, Selection, check
 from diffkit.interfaces.sde import SDE, GaussianSDE
 from diffkit.noise import Noise
 from diffkit.tensors import expand
@@ -181,6 +182,20 @@ def prior(sde: SDE) -> None:
         )
 
 
+def prior_mismatch_stated(sde: SDE) -> None:
+    """KL(p(x_T) || prior) = alpha_T^2 / (2 sigma_T^2) nats a dimension for data at +-1; where that is more
+    than 0.01, compatibility says so, with the figure."""
+    process = _gaussian(sde)
+    end = torch.tensor(process.t_max, dtype=torch.float64)
+    bound = float(process.alpha(end) ** 2 / (2.0 * process.sigma(end) ** 2))
+    if bound <= PRIOR_TOLERANCE:
+        return
+    said = [finding.reason for finding in check(Selection.of(process))]
+    ensure(
+        any(f"{bound:.2g} nats" in reason for reason in said), f"{bound:.2g} nats are passed over in silence"
+    )
+
+
 def precision(sde: SDE) -> None:
     """alpha, sigma and lambda in float32 are those of float64 within 1e-6, for t down to 1e-6; f, g too."""
     process = _gaussian(sde)
@@ -211,7 +226,7 @@ def shapes(sde: SDE) -> None:
                     f"the drift is {drift.dtype} of {tuple(drift.shape)} {what}",
                 )
                 if isinstance(sde, GaussianSDE):
-                    f = float(sde.drift_rate(torch.tensor(middle, dtype=torch.float64)))
+                    f = float(sde.drift_rate(t.flatten()[0].to(torch.float64)))
                     ensure_close(drift, f * x, 1e-5 * (1.0 + (f * x).abs().double()), "the drift")
 
 
@@ -227,6 +242,7 @@ LAWS = book_of(
     perturbation,
     fokker_planck,
     prior,
+    prior_mismatch_stated,
     precision,
     shapes,
 )

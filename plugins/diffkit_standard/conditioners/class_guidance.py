@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import Any, ClassVar, Literal, final
+from typing import ClassVar, Literal, final
 
 import attrs
-import torch
 from torch import Tensor
 
-from diffkit.component import Requirement, parameter
-from diffkit.errors import ConfigError
+from diffkit.component import Requirement
 from diffkit.interfaces.conditioner import Conditioner, Exactness
 from diffkit.interfaces.model import Model
 from diffkit.problem import Problem
 from diffkit.selection import Selection
 from diffkit.tensors import expand
-
-Knots = tuple[tuple[float, float], ...]
-"""(t, w), t rising."""
-
-
-def _ordered(guidance: ClassGuidance, attribute: Any, value: tuple[float, float] | None) -> None:
-    if value is not None and not 0.0 <= value[0] < value[1] <= 1.0:
-        raise ValueError("an interval is two times, 0 <= low < high <= 1")
-
-
-def _sensible(guidance: ClassGuidance, attribute: Any, value: float | Knots) -> None:
-    knots = value if isinstance(value, tuple) else ((0.0, value),)
-    times = [t for t, _ in knots]
-    if not knots or any(w < 0.0 for _, w in knots):
-        raise ValueError("a scale is at least 0")
-    if any(not 0.0 <= t <= 1.0 for t in times) or any(a >= b for a, b in itertools.pairwise(times)):
-        raise ValueError("a scale that varies is a list of [t, w] with t rising from 0 to 1 at most")
-
-
-def _classes(guidance: ClassGuidance, attribute: Any, value: int | tuple[int, ...] | str) -> None:
-    given = (value,) if isinstance(value, int) else value
-    if value != "each" and (not given or any(not isinstance(each, int) or each < 0 for each in given)):
-        raise ValueError("a label is a class, 0 or above; a list holds one at least")
+from diffkit_standard.conditioners._labels import Labels, asked, label_field, out_of_range
+from diffkit_standard.conditioners._scale import (
+    Interval,
+    Scale,
+    interval_field,
+    scale_at,
+    scale_field,
+    values,
+)
 
 
 @final
@@ -57,22 +40,14 @@ class ClassGuidance(Conditioner):
 
     source: ClassVar[str] = "Ho and Salimans 2022, arXiv 2207.12598, eq. 6"
 
-    label: int | tuple[int, ...] | Literal["each"] = parameter(
-        "the class: one for all, a list taken in turn by global index, or `each`: 0, 1, 2, ... in turn",
-        validator=_classes,
-    )
-    scale: float | Knots = parameter(
-        "w: 0 unconditional, 1 conditional, above 1 guided; or a list of [t, w], linear in between",
-        1.0,
-        validator=_sensible,
-    )
-    interval: tuple[float, float] | None = parameter(
-        "times (low, high) in which `scale` holds; null = all", None, validator=_ordered
-    )
+    label: Labels = label_field()
+    scale: Scale = scale_field("0 unconditional, 1 conditional, above 1 guided")
+    interval: Interval = interval_field()
 
     @property
     def exactness(self) -> Exactness:
-        plain = self._scales == {1.0} or (self._scales == {0.0} and self.interval is None)
+        given = values(self.scale)
+        plain = given == {1.0} or (given == {0.0} and self.interval is None)
         return "exact" if plain else "approximate"
 
     @property
@@ -88,61 +63,20 @@ class ClassGuidance(Conditioner):
             "trained with label dropout gives",
             "set training.label_dropout: 0.1 and train again, or scale: 1",
         )
-        return (labels,) if self._scales == {1.0} else (labels, unconditional)
+        return (labels,) if values(self.scale) == {1.0} else (labels, unconditional)
 
     def refusals(self, selection: Selection) -> tuple[tuple[str, str], ...]:
-        asked = (self.label,) if isinstance(self.label, int) else self.label
-        if selection.classes is None or asked == "each" or max(asked) < selection.classes:
-            return ()
-        reason = f"class-guidance.label is {self.label}, and there are classes 0 to {selection.classes - 1}"
-        return ((reason, "ask for one of these"),)
+        return out_of_range(self.label, selection.classes, "class-guidance.label")
 
     def labels(self, index: Tensor, classes: int | None) -> Tensor:
-        if self.label == "each":
-            if classes is None:
-                raise ConfigError(
-                    "label: each", "a model that knows its number of classes", "list the labels"
-                )
-            return index % classes
-        wanted = torch.tensor(
-            (self.label,) if isinstance(self.label, int) else self.label, device=index.device
-        )
-        if classes is not None and not bool(((wanted >= 0) & (wanted < classes)).all()):
-            raise ConfigError(
-                f"class-guidance.label is {self.label}",
-                f"classes from 0 to {classes - 1}",
-                "`diffkit show dataset NAME` and the model's page tell the classes",
-            )
-        return wanted[index % len(wanted)]
+        return asked(self.label, index, classes, "class-guidance.label")
 
     def wrap(self, model: Model, problem: Problem) -> Model:
         return _Guided(model, self, self.labels(problem.index, model.classes))
 
     def scale_at(self, t: Tensor) -> Tensor:
         """w at the times t, of t's shape."""
-        scale = (
-            _interpolated(self.scale, t) if isinstance(self.scale, tuple) else torch.full_like(t, self.scale)
-        )
-        if self.interval is None:
-            return scale
-        low, high = self.interval
-        return torch.where((t >= low) & (t <= high), scale, 1.0)
-
-    @property
-    def _scales(self) -> set[float]:
-        """Every w that is given."""
-        return {w for _, w in self.scale} if isinstance(self.scale, tuple) else {self.scale}
-
-
-def _interpolated(knots: Knots, t: Tensor) -> Tensor:
-    """Linear between the knots and constant beyond, of t's shape."""
-    scale = torch.full_like(t, knots[0][1])
-    for (low, w_low), (high, w_high) in itertools.pairwise(knots):
-        share = ((t - low) / (high - low)).clamp(0.0, 1.0)
-        # lerp gives the knots' own values exactly, so that a plateau at 0 or 1 keeps its single call.
-        between = torch.lerp(t.new_tensor(w_low), t.new_tensor(w_high), share)
-        scale = torch.where(t > low, between, scale)
-    return scale
+        return scale_at(self.scale, self.interval, t, outside=1.0)
 
 
 class _Guided(Model):

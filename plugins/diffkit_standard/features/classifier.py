@@ -69,7 +69,7 @@ class Classifier(Features):
 
     @property
     def provides(self) -> frozenset[str]:
-        return frozenset({"features.logits"})
+        return frozenset({"features.logits", "features.own-classes"})
 
     def prepare(self, dataset: Dataset, cache: Path) -> FeatureExtractor:
         whole = dataset.unrestricted()

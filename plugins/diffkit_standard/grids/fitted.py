@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, final
 
 import attrs
@@ -10,12 +12,16 @@ import torch
 from attrs.validators import ge
 from torch import Tensor
 
+from diffkit.checkpoint import TrainedModel
 from diffkit.component import parameter
 from diffkit.errors import IncompatibleError
+from diffkit.interfaces.conditioner import Conditioner
 from diffkit.interfaces.grid import Grid
 from diffkit.interfaces.sampler import Sampler
 from diffkit.interfaces.sde import SDE
+from diffkit.sampling_run import SamplingRun
 from diffkit.selection import Selection
+from diffkit_standard.grids import _fitting, _kept
 
 _REMEDY = "fit a grid for this run with diffkit.fit_grid, or choose another grid, such as log-snr"
 
@@ -77,6 +83,28 @@ class Fitted(Grid):
                 f"{start:g} to {stop:g}"
             )
         return torch.tensor(self.table, dtype=torch.float64)
+
+    @property
+    def to_fit(self) -> bool:
+        return not self.table
+
+    def fit(
+        self, run: SamplingRun, steps: int, shape: Sequence[int], count: int, stop: float | None, trials: int
+    ) -> Grid:
+        """The grid with the times that serve a run; what `diffkit.fit_grid` calls."""
+        return _fitting.fit(run, steps, shape, count, stop, trials)
+
+    def fitted_to(
+        self,
+        model: TrainedModel,
+        folder: Path,
+        sampler: Sampler,
+        steps: int | None,
+        conditioners: Sequence[Conditioner],
+        say: Callable[[str], None],
+    ) -> Grid:
+        """The grid fitted to a model for a sampler and steps: found beside the model, or fitted now."""
+        return self if self.table else _kept.found_or_fitted(model, folder, sampler, steps, conditioners, say)
 
 
 def _refusal(got: str) -> IncompatibleError:

@@ -7,30 +7,21 @@ with unbiased covariances, in float64, from streaming moments.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import ClassVar, final
 
 import attrs
-import torch
 from torch import Tensor
 
 from diffkit.batch import Batch
 from diffkit.errors import DataError
 from diffkit.interfaces.metric import Measurement, Metric, MetricContext
 from diffkit.noise import Noise
-from diffkit_standard.metrics._groups import group_of
+from diffkit_standard.metrics._dealt import DealtMoments, distances_to, left_out, refuse_different
+from diffkit_standard.metrics._groups import jackknife
 from diffkit_standard.metrics._moments import Moments, covariance_factor, frechet
 
 __all__ = ["FID"]
-
-_GROUPS = 10
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class _State:
-    context: MetricContext
-    samples: tuple[Moments | None, ...] = (None,) * _GROUPS
-    reference: Moments | None = None
 
 
 @final
@@ -71,77 +62,29 @@ class FID(Metric):
 
     def moment_distance(self, a: Moments, b: Moments) -> float:
         """The distance between two sets of features of which only the moments are kept."""
-        _refuse_different(a, b)
+        refuse_different(a, b)
         return frechet(a.mean, covariance_factor(a, "FID"), b.mean, covariance_factor(b, "FID"))
 
-    def start(self, context: MetricContext) -> _State:
-        return _State(context=context)
+    def start(self, context: MetricContext) -> DealtMoments:
+        return DealtMoments(context=context)
 
-    def update(self, state: _State, batch: Batch, noise: Noise) -> _State:
-        if batch.features is None:
-            raise TypeError("FID is measured on features; the batch has none")
-        if batch.source == "reference":
-            return attrs.evolve(state, reference=_add(state.reference, Moments.of(batch.features)))
-        if batch.source != "samples":
-            return state
-        group = group_of(batch.index.cpu(), _GROUPS)
-        parts = [
-            _add(part, Moments.of(batch.features[group == number])) if (group == number).any() else part
-            for number, part in enumerate(state.samples)
-        ]
-        return attrs.evolve(state, samples=tuple(parts))
+    def update(self, state: DealtMoments, batch: Batch, noise: Noise) -> DealtMoments:
+        return state.with_batch(batch, "FID")
 
-    def merge(self, a: _State, b: _State) -> _State:
-        samples = tuple(_add(x, y) for x, y in zip(a.samples, b.samples, strict=True))
-        return attrs.evolve(a, samples=samples, reference=_add(a.reference, b.reference))
+    def merge(self, a: DealtMoments, b: DealtMoments) -> DealtMoments:
+        return a.merge(b)
 
-    def finish(self, state: _State) -> Measurement:
-        groups = [part for part in state.samples if part is not None]
-        if not groups or state.reference is None:
-            raise DataError(
-                f"FID: {'no reference' if groups else 'no'} examples were given",
-                "samples and reference examples, at least 2 of each",
-                "Raise `evaluation.count`",
-            )
-        whole, reference = Moments.merged(groups), state.reference
-        _refuse_different(whole, reference)
-        factor = covariance_factor(reference, "FID (reference)")
+    def pack(self, state: DealtMoments) -> dict[str, Tensor]:
+        return state.pack()
 
-        def distance(moments: Moments) -> float:
-            return frechet(moments.mean, covariance_factor(moments, "FID (samples)"), reference.mean, factor)
+    def unpack(self, context: MetricContext, tensors: Mapping[str, Tensor]) -> DealtMoments:
+        return self.start(context).unpack(tensors)
 
+    def finish(self, state: DealtMoments) -> Measurement:
+        groups, reference = state.examples("FID")
+        distance, whole = distances_to(reference, "FID"), Moments.merged(groups)
         value = distance(whole)
-        rests = (
-            [Moments.merged(groups[:j] + groups[j + 1 :]) for j in range(len(groups))] if groups[1:] else []
-        )
-        error = _jackknife([distance(rest) for rest in rests]) if all(r.count > 1 for r in rests) else None
-        details = {
-            "features": state.context.features,
-            "reference": state.context.reference,
-            "reference_count": reference.count,
-            "error": f"delete-a-group jackknife, {len(groups)} groups of samples, reference fixed",
-        }
+        error = jackknife([distance(Moments.merged(rest)) for rest in left_out(groups)])
+        how = f"delete-a-group jackknife, {len(groups)} groups of samples, reference fixed"
+        details = {**state.details(), "error": how}
         return Measurement(value=value, error=error, count=whole.count, details=details)
-
-
-def _add(a: Moments | None, b: Moments | None) -> Moments | None:
-    if a is None or b is None:
-        return a or b
-    _refuse_different(a, b)
-    return a.merge(b)
-
-
-def _refuse_different(a: Moments, b: Moments) -> None:
-    if a.mean.shape != b.mean.shape:
-        raise DataError(
-            f"{len(a.mean)} and {len(b.mean)} features an example",
-            "as many in both sets",
-            "Use one extractor for samples and reference",
-        )
-
-
-def _jackknife(values: list[float]) -> float | None:
-    if len(values) < 2:
-        return None
-    spread = torch.tensor(values, dtype=torch.float64).var(unbiased=False).item()
-    return math.sqrt((len(values) - 1) * spread)

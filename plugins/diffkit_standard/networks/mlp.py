@@ -7,15 +7,16 @@ in the embedding of noise level and class.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import attrs
 import torch
 import torch.nn.functional as F
-from attrs.validators import and_, ge, instance_of
+from attrs.validators import and_, ge, in_, instance_of
 from torch import Tensor, nn
 
 from diffkit.component import parameter
+from diffkit.errors import ConfigError
 from diffkit.interfaces.network import Level, Network
 from diffkit_standard.networks._embedding import LevelEmbedding
 
@@ -41,23 +42,41 @@ class MLP(Network):
 
     width: int = parameter("of the hidden layers", 128, validator=_positive)
     blocks: int = parameter("residual blocks, of two layers each", 3, validator=_positive)
+    output: Literal["sample", "logits"] = parameter(
+        "sample: shaped like the input; logits: one number a class, for a classifier",
+        "sample",
+        validator=in_(("sample", "logits")),
+    )
 
     @property
     def provides(self) -> frozenset[str]:
+        if self.output == "logits":
+            return frozenset({"network.logits-output"})
         return frozenset({"network.image-output", "network.labels"})
 
     def build(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:
-        return _MLP(self, math.prod(shape), classes)
+        if self.output == "sample":
+            return _MLP(self, shape, shape, classes)
+        if classes is None:
+            raise ConfigError(
+                "The network mlp with output: logits was given no classes",
+                "examples with labels, to be told apart",
+                "Set training.labels: true",
+            )
+        return _MLP(self, shape, (classes,), None)
 
 
 class _MLP(nn.Module):
-    def __init__(self, config: MLP, elements: int, classes: int | None) -> None:
+    def __init__(
+        self, config: MLP, shape: tuple[int, ...], output: tuple[int, ...], classes: int | None
+    ) -> None:
         super().__init__()
+        self.output = output
         self.embedding = LevelEmbedding(_FREQUENCIES, config.width, classes)
-        self.first = nn.Linear(elements, config.width)
+        self.first = nn.Linear(math.prod(shape), config.width)
         self.blocks = nn.ModuleList(_Block(config.width) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
-        self.last = _zero(nn.Linear(config.width, elements))
+        self.last = _zero(nn.Linear(config.width, math.prod(output)))
 
     def forward(self, x: Tensor, level: Level, label: Tensor | None = None) -> Tensor:
         embedded = self.embedding(level, label, len(x))
@@ -65,7 +84,7 @@ class _MLP(nn.Module):
         for block in self.blocks:
             h = block(h, embedded)
         output: Tensor = self.last(F.silu(self.norm(h)))
-        return output.reshape(x.shape)
+        return output.reshape(len(x), *self.output)
 
 
 class _Block(nn.Module):

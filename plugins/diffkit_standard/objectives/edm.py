@@ -17,7 +17,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from diffkit_standard.objectives._prediction import Prediction, Times, sigma_data_field, times_field
+from diffkit_standard.objectives._noised import Times, sigma_data_field, times_field
+from diffkit_standard.objectives._prediction import Prediction
 
 __all__ = ["EDM"]
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from diffkit.component import parameter
 from diffkit.interfaces.sde import GaussianSDE
-from diffkit_standard.objectives._prediction import Prediction, Times, sigma_data_field, times_field
+from diffkit_standard.objectives._noised import Times, sigma_data_field, times_field
+from diffkit_standard.objectives._prediction import Prediction
 
 __all__ = ["SamplePrediction"]
 

@@ -35,9 +35,9 @@ class SubVP(ScheduledSDE):
         return (
             Requirement(
                 "schedule.preserving",
-                "sub-VP reads exp(-B/2) as its signal rate, and this schedule's B runs far beyond the point "
-                "where that vanishes",
-                "use linear or cosine here, or sde ve with this schedule",
+                "sub-VP reads exp(-B/2) as its signal rate, and this schedule does not declare that its B, "
+                "which may run far beyond the point where that vanishes, suits it (schedule.preserving)",
+                "use linear or cosine here, or sde ve with this schedule; one of your own may declare it",
             ),
         )
 

@@ -1,0 +1,75 @@
+"""Restoration: a sample from a linear measurement of it, with noise or without."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, final
+
+import attrs
+import torch
+from attrs.validators import ge
+
+from diffkit.component import parameter
+from diffkit.errors import DataError
+from diffkit.interfaces.dataset import Dataset
+from diffkit.interfaces.operator import Operator
+from diffkit.noise import Noise
+from diffkit.problem import Problem
+from diffkit_standard.conditioners._evidence import Measurement
+from diffkit_standard.conditioners._measured import Measured
+from diffkit_standard.conditioners._observed import examples_of, rows_for, values_of
+from diffkit_standard.operators._masks import Values, same_values
+from diffkit_standard.operators.identity import Identity
+
+
+def _exact_where_imposed(restoration: Restoration, attribute: Any, value: float) -> None:
+    if value > 0.0 and restoration.method in ("replacement", "repaint"):
+        raise ValueError(f"{restoration.method} imposes what has no noise; use reconstruction or particle")
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Restoration(Measured):
+    """Samples of p(x_0 | y) for y = A x_0 + s_y n: super-resolution, deblurring, colouring, denoising.
+
+    Sample i is given measurement i modulo their number. Without noise, replacement and repaint end on
+    samples that measure as y exactly.
+
+    Source: as `imputation`; replacement for a general A: Wang, Yu and Zhang 2022, arXiv 2212.00490.
+    """
+
+    source: ClassVar[str] = "Rozet et al. 2024, arXiv 2405.13712; Wu et al. 2023, arXiv 2306.17775"
+
+    operator: Operator = parameter("A: what was measured", factory=Identity)
+    observed: Values = parameter(
+        "y: an array (N, ...) in the model's units, a file (.npy or .npz) with one, or `held-out`: the data "
+        "set's test split, measured here",
+        "held-out",
+        same=same_values,
+    )
+    noise: float = parameter(
+        "s_y, the standard deviation of the measurement's noise, in the model's units",
+        0.0,
+        validator=[ge(0.0), _exact_where_imposed],
+    )
+
+    @property
+    def informative(self) -> bool:
+        return math.isfinite(self.noise)
+
+    def prepared(self, dataset: Dataset) -> Restoration:
+        if str(self.observed) != "held-out":
+            return attrs.evolve(self, observed=values_of(self.observed))
+        clean = examples_of("held-out", dataset)
+        y = self.operator.apply(clean)
+        z = Noise(seed=0, index=torch.arange(len(y))).stream("measurement").normal_like(y)
+        return attrs.evolve(self, observed=y + self.noise * z if self.informative else y)
+
+    def measured(self, problem: Problem) -> Measurement:
+        shape = tuple(problem.shape[1:])
+        size = self.operator.measured_shape(shape)
+        y = rows_for(values_of(self.observed), problem.index, size, "what was measured")
+        y = y.to(dtype=problem.dtype, device=problem.device)
+        if not bool(y.isfinite().all()):
+            raise DataError("what was measured holds values that are NaN or infinite", "finite numbers")
+        return Measurement(operator=self.operator, y=y, noise=self.noise, shape=shape)

@@ -1,0 +1,50 @@
+"""Wrong metrics."""
+
+from __future__ import annotations
+
+from mutation import Mutant
+
+FID, KID, SCORE = "metrics.fid FID", "metrics.kid KID", "metrics.inception_score InceptionScore"
+MOMENTS = ("metrics._moments", "metrics._dealt")
+
+METRICS = (
+    Mutant(
+        FID, "return max(0.0, float(", "return float('inf') + max(0.0, float(", "measurement", {}, MOMENTS
+    ),
+    Mutant(
+        FID,
+        "m2=self.m2 + other.m2 + weight",
+        "m2=self.m2 + other.m2 + 0.0 * weight",
+        "cut-into-batches",
+        {},
+        MOMENTS,
+    ),
+    Mutant(FID, "other.count / count),", "0.5),", "cut-into-batches", {}, MOMENTS),
+    Mutant(
+        FID,
+        "        weight = self.count * other.count / count\n",
+        "        weight = self.count * self.count / count\n",
+        "merging",
+        {},
+        MOMENTS,
+    ),
+    Mutant(KID, "state.both(2,", "state.both(1,", "refuses-one-example"),
+    Mutant(KID, "same - 2.0 * self.xy", "same * float('inf') - 2.0 * self.xy", "measurement"),
+    Mutant(FID, "self.reference.mean,", "0.9 * self.reference.mean,", "packing", {}, ("metrics._dealt",)),
+    Mutant(
+        SCORE,
+        "group_of(batch.index.to(p.device), self.splits)",
+        "group_of(torch.arange(len(p)) + batch.index.min(), self.splits)",
+        "order-of-batches",
+    ),
+    Mutant(
+        SCORE,
+        "negentropy=_sum(a.negentropy, b.negentropy)",
+        "negentropy=_sum(b.negentropy, None)",
+        "cut-into-batches",
+    ),
+    Mutant(SCORE, "    return a + b", "    return a.add_(b)", "states-are-values"),
+    Mutant(
+        SCORE, "torch.isfinite(probability).all() and torch.isfinite(negentropy).all()", "True", "refuses-nan"
+    ),
+)
