@@ -21,15 +21,15 @@ from diffkit.interfaces.sde import SDE
 from diffkit.statistics import DataStatistics
 from diffkit.structure import plain
 
-__all__ = ["DESCRIPTION", "TrainingJob", "claim", "describe", "model_folder", "read_description"]
+__all__ = ["DESCRIPTION", "HARMLESS", "TrainingJob", "claim", "describe", "model_folder", "read_description"]
 
 FORMAT = 1
 """The version of the layout on disk; a newer one is refused."""
 
 DESCRIPTION = "model.json"
 
-# What may differ between a training and its continuation.
-_HARMLESS = ("save_every", "keep_last", "keep", "tensorboard")
+HARMLESS = ("save_every", "keep_last", "keep", "tensorboard")
+"""What may differ between a training and its continuation: no weight depends on it."""
 
 # The components, the data and the course of a training; paths and versions may change under it.
 _DEFINING = ("network", "sde", "objective", "fingerprint", "spec", "steps", "seed")
@@ -161,6 +161,6 @@ def _differences(found: Mapping[str, Any], described: Mapping[str, Any]) -> list
     training = [
         f"training.{key}"
         for key, value in described["training"].items()
-        if key not in _HARMLESS and found["training"].get(key) != value
+        if key not in HARMLESS and found["training"].get(key) != value
     ]
     return [key for key in _DEFINING if found.get(key) != described[key]] + training

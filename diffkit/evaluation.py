@@ -61,7 +61,7 @@ class Evaluation:
         compare samples with real data.
 
         Raises:
-            ConfigError, DataError: a metric that cannot be taken, as `measuring.measure`.
+            ConfigError, DataError: a metric that cannot be taken, as `measuring.accumulate`.
         """
         figures = self.score(model, samples)
         compared = {name: metric for name, metric in self.metrics.items() if _compares(metric)}

@@ -28,7 +28,6 @@ from diffkit import (
     checkpoint,
     compatibility,
     gallery,
-    grid_store,
     hooks,
     identity,
     measuring,
@@ -44,8 +43,9 @@ from diffkit import (
 from diffkit.batch import Batch
 from diffkit.checkpoint import TrainedModel
 from diffkit.config import ExperimentConfig, selection_of
-from diffkit.errors import RunError
+from diffkit.errors import ConfigError, RunError
 from diffkit.evaluation import Evaluation, named
+from diffkit.interfaces.conditioner import Conditioner
 from diffkit.interfaces.metric import Measurement, Metric
 from diffkit.interfaces.sde import GaussianSDE
 from diffkit.interruption import Interruption
@@ -240,6 +240,7 @@ class Experiment:
         """
         chosen = self.config.sampling
         made = self._conditioners if conditioners is None else self._prepared(conditioners)
+        made = made if label is None else _asking(made, label)
         other = sampler is not None
         trained = self.model() if model is None else model
         number = chosen.count if count is None else count
@@ -249,12 +250,11 @@ class Experiment:
             if on_step is not None:
                 on_step(step)
 
-        made = made if label is None else _asking(made, label)
         method = registry.create("sampler", sampler) if other else chosen.sampler
         moves = chosen.steps if steps is None and not other else steps
         grid = None if other else chosen.grid
-        if grid_store.awaits_fit(grid):
-            grid = grid_store.fitted_grid(trained, self._model_home(), method, moves, made, self._say)
+        if grid is not None:
+            grid = grid.fitted_to(trained, self._model_home(), method, moves, made, self._say)
         return sampling.sample(
             trained,
             sde=self.config.sde,
@@ -298,29 +298,33 @@ class Experiment:
 
         Args:
             images, mask: what the conditioner `imputation` takes as `observed` and `mask`.
-            count: how many of the images, from the first; all by default, of held-out ones eight.
+            count: how many of the images at most, from the first; all by default, of held-out ones eight.
             completions: of each image; number c of image i is sample c N + i.
             method: the conditioner's method, or a mapping of its fields.
             path: where to save a picture: original, incomplete and completed images.
-            choices: what else `sample` takes; `conditioners` (by default the configuration's) come before.
+            choices: what else `sample` takes but `first`; `conditioners` (by default those of the
+                configuration that do not impute or restore) come before.
 
         Raises:
             DataError: images or a mask of another shape, out of range or not binary.
         """
+        for name, number in (("count", count), ("completions", completions)):
+            if number is not None and number < 1:
+                raise ConfigError(f"{name} is {number}", "at least 1")
         if path is not None:
             recording.ensure_writable(Path(path).parent)
         fields = {"method": method} if isinstance(method, str) else dict(method)
-        before = list(choices.pop("conditioners", self.config.sampling.conditioners))
+        others = choices.pop("conditioners", None)
+        before = self._prepared(others) if others is not None else filter(_guides, self._conditioners)
         spec = {"name": "imputation", **fields, "observed": images, "mask": mask}
-        (imputation,) = self._prepared([spec])
+        imputation: Any = self._prepared([spec])[0]
         few = isinstance(images, str) and images == "held-out"
-        given = imputation.observed[: count or (8 if few else None)]
-        imputation = attrs.evolve(imputation, observed=given)
-        result = self.sample(len(given) * completions, conditioners=[*before, imputation], **choices)
+        rows = slice(8 if few and count is None else count)
+        imputation = attrs.evolve(imputation, observed=imputation.observed[rows], mask=imputation.mask[rows])
+        bends = _Prepared((*before, imputation))
+        result = self.sample(len(imputation.observed) * completions, conditioners=bends, **choices)
         if path is not None and _is_main():
-            completed = result.x.cpu().reshape(completions, *given.shape)
-            figure = gallery.completions(self.config.dataset, given, imputation.mask, completed)
-            plots.save(figure, Path(path))
+            plots.save(gallery.completions(self.config.dataset, imputation, result.x), Path(path))
         return result
 
     def evaluate(self, *, checkpoint_name: str | int = "best") -> dict[str, Measurement]:
@@ -337,7 +341,10 @@ class Experiment:
         if _is_main():
             recording.ensure_writable(self.folder)
             plain = {name: attrs.asdict(figure) for name, figure in figures.items()}
-            recording.write_text(self.folder / "metrics.json", json.dumps(plain, indent=2) + "\n")
+            storage.write_text(self.folder / "metrics.json", json.dumps(plain, indent=2) + "\n")
+            for name, figure in figures.items():
+                if "terms" in figure.details:
+                    plots.save(plots.terms(**figure.details["terms"]), self.folder / f"{name}-terms.png")
         self._timing["evaluation"] = time.monotonic() - began
         return figures
 
@@ -358,6 +365,7 @@ class Experiment:
         for finding in self.findings:
             self._say(f"caveat: {finding.subject}: {finding.reason}")
         self._evaluation(self.config.evaluation.metrics, 0).prepare()
+        _ = self._conditioners  # what they take from files is looked at before training
         self.train(fresh=fresh)
         self.draw()
         figures = self.evaluate()
@@ -385,6 +393,9 @@ class Experiment:
             return result
         self.write_samples(result, self.folder)
         dataset, sde = self.config.dataset, self.config.sde
+        for each in self._conditioners:
+            if registry.current().name(each) == "imputation":
+                plots.save(gallery.completions(dataset, each, result.x), self.folder / "completed.png")
         if isinstance(sde, GaussianSDE):
             strips = {
                 "forward.png": gallery.forward_strip(dataset, sde, self.config.seed),
@@ -432,12 +443,14 @@ class Experiment:
         )
 
     @cached_property
-    def _conditioners(self) -> list[Any]:
+    def _conditioners(self) -> _Prepared:
         return self._prepared(self.config.sampling.conditioners)
 
-    def _prepared(self, conditioners: Sequence[Any]) -> list[Any]:
+    def _prepared(self, conditioners: Sequence[Any]) -> _Prepared:
+        if isinstance(conditioners, _Prepared):
+            return conditioners
         made = [registry.create("conditioner", each) for each in conditioners]
-        return [each.prepared(self.config.dataset) for each in made]
+        return _Prepared(each.prepared(self.config.dataset) for each in made)
 
     def _model_home(self) -> Path:
         return self._saved or self.model_folder
@@ -511,7 +524,8 @@ class Experiment:
             return None
         self._require_sampling()
         # A grid is fitted to a finished model: till then the sampler's own serves.
-        own = {"sampler": method.sampler, "steps": method.steps} if grid_store.awaits_fit(method.grid) else {}
+        waits = method.grid is not None and method.grid.to_fit
+        own = {"sampler": method.sampler, "steps": method.steps} if waits else {}
         return tracking.Tracker(
             every=wanted.every,
             evaluation=self._evaluation(wanted.metrics, wanted.count),
@@ -567,15 +581,24 @@ def _check_shape(config: ExperimentConfig) -> None:
         config.network.build(spec.shape, spec.classes if config.training.labels else None)
 
 
-def _asking(conditioners: Sequence[Any], label: int) -> list[Any]:
+class _Prepared(tuple[Conditioner, ...]):
+    """Conditioners that have had what they take from the data set."""
+
+
+def _asking(conditioners: Sequence[Any], label: int) -> _Prepared:
     """The conditioners, those with a label now asking for this one; class guidance if none has."""
-    asking = [
-        attrs.evolve(each, label=label) if "label" in attrs.fields_dict(type(each)) else each
-        for each in conditioners
-    ]
-    if asking == list(conditioners):
-        asking.append(registry.create("conditioner", "class-guidance", label=label))
-    return asking
+    asks = ["label" in attrs.fields_dict(type(each)) for each in conditioners]
+    if not any(asks):
+        return _Prepared((*conditioners, registry.create("conditioner", "class-guidance", label=label)))
+    return _Prepared(
+        attrs.evolve(each, label=label) if asked else each
+        for each, asked in zip(conditioners, asks, strict=True)
+    )
+
+
+def _guides(conditioner: Conditioner) -> bool:
+    """Whether a conditioner goes by something else than a measurement of the sample."""
+    return registry.current().name(conditioner) not in ("imputation", "restoration")
 
 
 def _progress_of(folder: Path) -> tuple[int, int | None]:

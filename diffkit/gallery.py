@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -34,48 +35,47 @@ def sheet(dataset: Dataset, x: Tensor, label: Tensor | None = None) -> Figure:
     return plots.lines(dataset.decode(x).flatten(1)[:64])
 
 
-def completions(dataset: Dataset, original: Tensor, mask: Tensor, completed: Tensor) -> Figure:
+def completions(dataset: Dataset, imputation: Any, completed: Tensor) -> Figure:
     """Examples, what was observed of them, and their completions; side by side where they are images.
 
     Args:
-        original: (N, ...), encoded.
-        mask: (1 or N, ...), true where observed.
-        completed: (completions, N, ...), encoded.
+        imputation: the conditioner, prepared: `observed` (N, ...) and `mask` (1 or N, ...).
+        completed: (samples, ...), sample i being a completion of example i modulo N.
     """
     if not dataset.spec().image:
-        return sheet(dataset, completed.flatten(0, 1))
-    shown = slice(0, _COMPLETED)
-    whole, given = dataset.picture(original[shown]), mask.expand(original.shape)[shown]
-    hidden = ~given.all(1, keepdim=True)
-    several = [dataset.picture(each[shown]) for each in completed[:_COMPLETED]]
-    return plots.before_after(whole, torch.where(hidden, torch.nan, whole), *several)
+        return sheet(dataset, completed.cpu())
+    original, mask = imputation.observed.cpu(), imputation.mask.cpu()
+    rows = min(_COMPLETED, len(original), len(completed))
+    several = range(0, len(completed) - rows + 1, len(original))[:_COMPLETED]
+    whole = dataset.picture(original[:rows])
+    hidden = ~mask.expand(original.shape)[:rows].all(1, keepdim=True)
+    pictures = [dataset.picture(completed[first : first + rows].cpu()) for first in several]
+    return plots.before_after(whole, torch.where(hidden, torch.nan, whole), *pictures)
 
 
 def forward_strip(dataset: Dataset, sde: GaussianSDE, seed: int) -> Figure | None:
     """Real examples on their way to noise, in ten frames; None where examples are no images."""
-    if not dataset.spec().image:
-        return None
     x_0 = dataset.encode(dataset.load("train").raw[:_ROWS])
     eps = Noise(seed=seed, index=torch.arange(len(x_0))).stream("forward").normal_like(x_0)
     times = torch.linspace(sde.t_min, sde.t_max, _FRAMES, dtype=torch.float64)
-    frames = [dataset.picture(_unit_scale(sde, sde.perturb(x_0, t, eps), t)) for t in times]
-    return plots.film_strip(torch.stack(frames), [f"t = {float(t):.2f}" for t in times])
+    return _strip(dataset, sde, [(sde.perturb(x_0, t, eps), t) for t in times])
 
 
 def reverse_strip(dataset: Dataset, sde: GaussianSDE, steps: Sequence[SampleStep]) -> Figure | None:
     """A sampling run on its way from noise, in ten frames; None where samples are no images."""
+    places = torch.linspace(0, len(steps) - 1, min(_FRAMES, len(steps))).round().long().tolist()
+    return _strip(dataset, sde, [(steps[place].x[:_ROWS], steps[place].s) for place in places])
+
+
+def _strip(
+    dataset: Dataset, sde: GaussianSDE, states: Sequence[tuple[Tensor, Tensor | None]]
+) -> Figure | None:
+    """States x_t / sqrt(alpha^2 + sigma^2), so that an exploding process stays on the page, left to right."""
     if not dataset.spec().image:
         return None
-    places = torch.linspace(0, len(steps) - 1, min(_FRAMES, len(steps))).round().long().tolist()
-    chosen = [steps[place] for place in places]
     frames, captions = [], []
-    for step in chosen:
-        x = step.x[:_ROWS]
-        frames.append(dataset.picture(x if step.s is None else _unit_scale(sde, x, step.s)))
-        captions.append("clean" if step.s is None else f"t = {float(step.s):.2f}")
+    for x, t in states:
+        size = torch.ones(()) if t is None else torch.sqrt(sde.alpha(t) ** 2 + sde.sigma(t) ** 2)
+        frames.append(dataset.picture(x / expand(size, x)))
+        captions.append("clean" if t is None else f"t = {float(t):.2f}")
     return plots.film_strip(torch.stack(frames), captions)
-
-
-def _unit_scale(sde: GaussianSDE, x: Tensor, t: Tensor) -> Tensor:
-    """x_t / sqrt(alpha^2 + sigma^2), so that an exploding process stays on the page."""
-    return x / expand(torch.sqrt(sde.alpha(t) ** 2 + sde.sigma(t) ** 2), x)

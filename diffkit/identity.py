@@ -18,12 +18,12 @@ import diffkit
 from diffkit import registry
 from diffkit.component import Component
 from diffkit.config import ExperimentConfig, to_mapping
+from diffkit.description import HARMLESS
 from diffkit.errors import ComponentError
 from diffkit.selection import Selection, nested
 
 __all__ = [
     "components_used",
-    "file_checksum",
     "invocation",
     "model_name",
     "require_recorded",
@@ -31,7 +31,6 @@ __all__ = [
     "software",
 ]
 
-_NOT_TRAINING = ("save_every", "keep_last", "keep", "tensorboard")
 _TRAINS = ("dataset", "network", "sde", "objective", "seed")
 
 
@@ -42,7 +41,7 @@ def model_name(config: ExperimentConfig) -> str:
     version of every distribution that supplies one of them. Reads the training split.
     """
     written = to_mapping(config)
-    training = {key: value for key, value in written["training"].items() if key not in _NOT_TRAINING}
+    training = {key: value for key, value in written["training"].items() if key not in HARMLESS}
     determined = {key: written[key] for key in _TRAINS} | {"training": training}
     if config.evaluation.track is not None:  # it determines which checkpoint is the best one
         determined["track"] = {key: written["evaluation"][key] for key in ("track", "features")}
@@ -125,12 +124,6 @@ def git_commit(folder: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip() or None
-
-
-def file_checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _origins(components: Any) -> Iterator[dict[str, str]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
+
+from diffkit import storage
 
 __all__ = ["Journal", "read_log"]
 
@@ -21,9 +22,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._last is not None:
             self._file.close()
 
@@ -38,10 +37,7 @@ class Journal:
 
     def _open(self, step: int) -> None:
         kept = [record for record in read_log(self._path) if record["step"] < step]
-        lines = "".join(json.dumps(record) + "\n" for record in kept)
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(lines, encoding="utf-8")
-        temporary.replace(self._path)
+        storage.write_text(self._path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = self._path.open("a", encoding="utf-8", buffering=1)
 
 

@@ -16,30 +16,7 @@ from diffkit.interfaces.features import FeatureExtractor
 from diffkit.interfaces.metric import Measurement, Metric, MetricContext
 from diffkit.noise import Noise
 
-__all__ = ["accumulate", "finish", "identity_of_split", "measure", "real_batches", "sample_batches"]
-
-
-def measure(
-    metrics: Mapping[str, Metric],
-    batches: Iterable[Batch],
-    *,
-    context: MetricContext,
-    extractor: FeatureExtractor | None = None,
-    noise: Noise,
-) -> dict[str, Measurement]:
-    """Every metric's figure from one pass over `batches` (samples and references in any order).
-
-    Args:
-        metrics: by the name under which each figure is returned.
-        context: what metrics may know beforehand; its `features` is filled from `extractor`.
-        noise: its seed and path; each metric gets a stream of its own for each batch's examples.
-
-    Raises:
-        ConfigError: a metric needs features or logits and there is no extractor.
-        DataError: as the metrics raise it.
-    """
-    states = accumulate(metrics, batches, context=context, extractor=extractor, noise=noise)
-    return {name: finish(metric, states[name], extractor) for name, metric in metrics.items()}
+__all__ = ["accumulate", "finish", "identity_of_split", "real_batches", "sample_batches"]
 
 
 def accumulate(
@@ -50,7 +27,17 @@ def accumulate(
     extractor: FeatureExtractor | None = None,
     noise: Noise,
 ) -> dict[str, Any]:
-    """Every metric's state after a pass over `batches`; as `measure`. States merge, metric by metric."""
+    """Every metric's state after one pass over `batches` (samples and references in any order); states merge.
+
+    Args:
+        metrics: by the name under which each state is returned.
+        context: what metrics may know beforehand; its `features` is filled from `extractor`.
+        noise: its seed and path; each metric gets a stream of its own for each batch's examples.
+
+    Raises:
+        ConfigError: a metric needs features or logits and there is no extractor.
+        DataError: as the metrics raise it.
+    """
     wanted = {need for metric in metrics.values() for need in metric.needs}
     if extractor is None and wanted & {"features", "logits"}:
         names = [name for name, metric in metrics.items() if metric.needs & {"features", "logits"}]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.ndimage import median_filter
 
+from diffkit import storage
 from diffkit.errors import DataError
 from diffkit.interfaces.sde import GaussianSDE
 from diffkit.mosaic import DPI, INK, SMALL, Array, array, mosaic, tiles
 
 __all__ = [
     "before_after",
-    "comparison",
     "film_strip",
     "lines",
     "loss_curve",
@@ -34,6 +33,7 @@ __all__ = [
     "scatter",
     "schedules",
     "sheet",
+    "terms",
     "tracked",
 ]
 
@@ -103,25 +103,21 @@ def before_after(original: Array, incomplete: Array, *completed: Array) -> Figur
     return film_strip(np.stack(kinds), ("original", "incomplete", *("completed" for _ in completed)))
 
 
-def loss_curve(steps: Array, losses: Array, smoothed: Array | None = None) -> Figure:
-    """The training loss: every value faintly, and its running median.
+def loss_curve(steps: Array, losses: Array) -> Figure:
+    """The training loss: every value faintly, and its running median over a fiftieth of the values.
 
     The axis is logarithmic where all losses are positive. Values that are not finite are left out.
 
     Args:
         steps, losses: (N,).
-        smoothed: (N,), drawn in place of the running median over a fiftieth of the values.
     """
     x, y = array(steps), array(losses).astype(np.float64)
     finite = np.isfinite(y)
     x, y = x[finite], y[finite]
-    if smoothed is None:
-        trend, name = median_filter(y, size=max(1, len(y) // 50) | 1, mode="nearest"), "running median"
-    else:
-        trend, name = array(smoothed)[finite], "smoothed"
+    trend = median_filter(y, size=max(1, len(y) // 50) | 1, mode="nearest")
     figure, (axes,) = _panels(1, width=7.2, height=3.4)
     axes.plot(x, y, color=PALETTE[0], alpha=0.25, linewidth=0.8, label="each value")
-    axes.plot(x, trend, color=PALETTE[0], linewidth=1.8, label=name)
+    axes.plot(x, trend, color=PALETTE[0], linewidth=1.8, label="running median")
     if len(y) and y.min() > 0:
         axes.set_yscale("log")
     _label(axes, "step", "loss")
@@ -129,46 +125,19 @@ def loss_curve(steps: Array, losses: Array, smoothed: Array | None = None) -> Fi
     return figure
 
 
-def comparison(
-    values: Mapping[str, float], errors: Mapping[str, float | None] | None = None, title: str = ""
-) -> Figure:
-    """Values as horizontal bars: a model's FID beside the floor and noise, or several models' scores.
+def terms(t: Array, bits: Array) -> Figure:
+    """A bound on the likelihood, term by term: bits/dim of each step of the chain against its time.
 
-    The axis is logarithmic where all values are positive and span more than a factor of ten.
+    The axis of the terms is logarithmic where all are positive.
 
     Args:
-        values: by label, from top to bottom; values that are not finite get a label and no bar.
-        errors: standard errors, for the labels that have one.
+        t, bits: (T,).
     """
-    errors = errors or {}
-    finite = [value for value in values.values() if math.isfinite(value)]
-    figure, (axes,) = _panels(1, width=7.2, height=0.9 + 0.42 * len(values))
-    for row, (label, value) in enumerate(values.items()):
-        error = errors.get(label)
-        text = f"{value:.4g}" + ("" if error is None else f" ± {error:.2g}")
-        width = value if math.isfinite(value) else 0.0
-        axes.barh(
-            row, width, color=PALETTE[row % len(PALETTE)], height=0.62, xerr=error, ecolor=INK, capsize=3
-        )
-        end = max(width + (error or 0.0), 0.0)
-        axes.annotate(
-            text,
-            (end, row),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=SMALL,
-            color=INK,
-        )
-    axes.set_yticks(range(len(values)), list(values))
-    axes.invert_yaxis()
-    if finite and min(finite) > 0 and max(finite) > 10 * min(finite):
-        low, high = min(finite) / 2, max(finite)
-        axes.set_xscale("log")
-        axes.set_xlim(low, high * (high / low) ** 0.25)
-    axes.margins(x=0.25)
-    axes.grid(visible=False, axis="y")
-    _label(axes, title, "")
+    figure, (axes,) = _panels(1, width=7.2, height=3.4)
+    axes.plot(array(t), array(bits), color=PALETTE[0], marker=".", markersize=3, linewidth=1.0)
+    if array(bits).min() > 0:
+        axes.set_yscale("log")
+    _label(axes, "time t", "bits/dim of the term")
     return figure
 
 
@@ -270,12 +239,8 @@ def lines(signals: Array, columns: int | None = None) -> Figure:
 
 def save(figure: Figure, path: Path) -> Path:
     """Writes `figure` as a PNG, whole or not at all, and returns `path`."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with storage.replacing(path) as unfinished:
         unfinished.write_bytes(_png(figure))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

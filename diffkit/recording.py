@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 import torch
 
-from diffkit import documents, gallery, identity, plots, tracking
+from diffkit import documents, gallery, identity, plots, storage, tracking
 from diffkit.checkpoint import best_step
 from diffkit.config import ExperimentConfig, to_mapping
 from diffkit.errors import ConfigError
@@ -21,7 +21,7 @@ from diffkit.journal import read_log
 from diffkit.sampling import SampleResult
 from diffkit.selection import Finding, Selection
 
-__all__ = ["ensure_writable", "write_record", "write_samples", "write_text"]
+__all__ = ["ensure_writable", "write_record", "write_samples"]
 
 _CHECKED = ("config.yaml", "samples.npz", "metrics.json", "log.jsonl", tracking.FILE)
 
@@ -34,9 +34,8 @@ def write_samples(folder: Path, dataset: Dataset, result: SampleResult) -> None:
     ensure_writable(folder)
     x = result.x.cpu()
     kept = x.clamp(-1.0, 1.0) if dataset.spec().image else x
-    temporary = folder / f".samples.{os.getpid()}.npz"
-    np.savez(temporary, x=kept.float().numpy(), label=result.label.numpy(), index=result.index.numpy())
-    temporary.replace(folder / "samples.npz")
+    with storage.replacing(folder / "samples.npz") as unfinished, unfinished.open("wb") as file:
+        np.savez(file, x=kept.float().numpy(), label=result.label.numpy(), index=result.index.numpy())
     plots.save(gallery.sheet(dataset, x, result.label), folder / "samples.png")
 
 
@@ -62,16 +61,16 @@ def write_record(
         timing: seconds, by stage.
     """
     ensure_writable(folder)
-    write_text(folder / "config.yaml", documents.dump(to_mapping(config)))
+    storage.write_text(folder / "config.yaml", documents.dump(to_mapping(config)))
     log = list(read_log(model / "log.jsonl"))
     if log:
-        write_text(folder / "log.jsonl", (model / "log.jsonl").read_text(encoding="utf-8"))
+        storage.write_text(folder / "log.jsonl", (model / "log.jsonl").read_text(encoding="utf-8"))
         curve = plots.loss_curve([line["step"] for line in log], [line["loss"] for line in log])
         plots.save(curve, folder / "loss.png")
         timing = {"training": log[-1]["seconds"], **timing}
     tracked = list(read_log(model / tracking.FILE))
     if tracked:
-        write_text(folder / tracking.FILE, (model / tracking.FILE).read_text(encoding="utf-8"))
+        storage.write_text(folder / tracking.FILE, (model / tracking.FILE).read_text(encoding="utf-8"))
         plots.save(plots.tracked(tracked, best_step(model)), folder / "figures-along-training.png")
     components = identity.components_used(selection)
     present = [name for name in _CHECKED if (folder / name).is_file()]
@@ -85,20 +84,13 @@ def write_record(
         "git": identity.git_commit(Path.cwd()),
         "model": os.path.relpath(model, folder),
         "checkpoint": step,
-        "checksums": {name: identity.file_checksum(folder / name) for name in present},
+        "checksums": {name: storage.file_checksum(folder / name) for name in present},
         "compatibility": [attrs.asdict(finding) for finding in findings],
         "command": identity.invocation(components, folder),
         "timing": {stage: round(seconds, 2) for stage, seconds in timing.items()},
     }
-    write_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+    storage.write_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
     return folder / "manifest.json"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def ensure_writable(folder: Path) -> None:

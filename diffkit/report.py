@@ -7,7 +7,6 @@ of the run is escaped. A piece that is missing or damaged is named on the page a
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -16,6 +15,7 @@ from typing import Any
 import attrs
 import jinja2
 
+from diffkit import storage
 from diffkit.errors import InputError
 from diffkit.run_folder import RunFolder
 
@@ -51,13 +51,8 @@ def build(run_folder: Path) -> Path:
         lstrip_blocks=True,
     )
     page = environment.get_template("report.html").render(_contents(RunFolder(run_folder)))
-    path, unfinished = run_folder / "report.html", run_folder / f".report.html.{os.getpid()}"
-    try:
-        unfinished.write_text(page, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    storage.write_text(run_folder / "report.html", page)
+    return run_folder / "report.html"
 
 
 def _contents(run: RunFolder) -> dict[str, Any]:
@@ -67,7 +62,9 @@ def _contents(run: RunFolder) -> dict[str, Any]:
     others = sorted(path.name for path in run.folder.glob("[!.]*.png") if path.name not in _PICTURES)
     return {
         "name": str(manifest.get("name") or config.get("name") or run.folder.name),
-        "summary": _summary(config, log, shape),
+        "story": _story(config) if config else None,
+        "trained": log[-1].get("step") if log else None,
+        "drawn": shape[0] if shape else None,
         "facts": _facts(manifest, log, shape),
         "pictures": {name: run.picture(name, alt) for name, alt in _PICTURES.items()},
         "more": {
@@ -87,26 +84,16 @@ def _contents(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def _summary(config: dict[str, Any], log: Sequence[dict[str, Any]], shape: tuple[int, ...]) -> str:
-    """One sentence: what learnt what, and how samples were drawn; as much of it as is known."""
-    if not config:
-        return "What was run is not known: its configuration is missing."
+def _story(config: dict[str, Any]) -> dict[str, Any]:
+    """What learnt what, and how samples were drawn, as the configuration names them."""
     sde, sampling = config.get("sde"), _mapping(config.get("sampling"))
     schedule = config.get("schedule") or _mapping(sde).get("schedule")
-    learnt = f"A {_component(config.get('network'))} network learnt {_component(config.get('dataset'))}"
-    learnt += f" through the {_component(sde)} process"
-    if schedule:
-        learnt += f" with the {_component(schedule)} schedule"
-    if log and isinstance(log[-1].get("step"), int):
-        learnt += f" in {log[-1]['step']:,} steps"
-    if not shape:
-        return f"{learnt}."
-    drawn = (
-        f"{_component(sampling.get('sampler'))} drew {shape[0]:,} {'sample' if shape[0] == 1 else 'samples'}"
-    )
-    if isinstance(sampling.get("steps"), int):
-        drawn += f" in {sampling['steps']:,} steps"
-    return f"{learnt}; {drawn}."
+    return {
+        **{key: _component(config.get(key)) for key in ("network", "dataset", "sde")},
+        "schedule": _component(schedule) if schedule else "",
+        "sampler": _component(sampling.get("sampler")),
+        "steps": sampling.get("steps"),
+    }
 
 
 def _facts(manifest: dict[str, Any], log: Sequence[dict[str, Any]], shape: tuple[int, ...]) -> dict[str, str]:

@@ -30,6 +30,7 @@ from diffkit.errors import CheckpointError, RunError
 
 __all__ = [
     "Snapshot",
+    "file_checksum",
     "newest_snapshot",
     "read_json",
     "read_snapshot",
@@ -38,6 +39,7 @@ __all__ = [
     "snapshot_steps",
     "write_json",
     "write_snapshot",
+    "write_text",
 ]
 
 _log = logging.getLogger("diffkit")
@@ -131,7 +133,7 @@ def read_snapshot(
         file = folder / f"{name}.safetensors"
         if not file.is_file():
             raise _damaged(file, "is missing")
-        if _checksum(file) != state["files"][name]:
+        if file_checksum(file) != state["files"][name]:
             raise _damaged(file, "does not match its checksum")
         tensors[name] = load_file(file, device=str(device))
     return Snapshot(step=step, parts=tensors, scalars=state["scalars"])
@@ -162,9 +164,7 @@ def write_json(file: Path, content: Mapping[str, Any]) -> str:
     """Writes a mapping with its checksum, whole or not at all; returns the checksum."""
     checksum = _digest(content)
     try:
-        with replacing(file) as unfinished:
-            text = json.dumps({"checksum": checksum, **content}, indent=2)
-            unfinished.write_text(text + "\n", encoding="utf-8")
+        write_text(file, json.dumps({"checksum": checksum, **content}, indent=2) + "\n")
     except OSError as error:
         raise RunError(
             f"{file} could not be written: {error}", "", "Make room or choose another folder"
@@ -206,13 +206,19 @@ def replacing(path: Path) -> Iterator[Path]:
             _sync(entry)
         if path.is_dir():  # which nothing can be renamed to
             remove(path)
-        unfinished.rename(path)
+        unfinished.replace(path)
         _sync(path.parent)
     except BaseException:
         if unfinished.is_dir():
             shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file, whole or not at all."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def remove(folder: Path) -> None:
@@ -232,7 +238,7 @@ def _write_parts(folder: Path, snapshot: Snapshot, owner: str) -> None:
         file = folder / f"{name}.safetensors"
         # Tied weights share memory, which safetensors refuses.
         save_file({key: _portable(value) for key, value in tensors.items()}, file)
-        files[name] = _checksum(file)
+        files[name] = file_checksum(file)
     write_json(
         folder / _STATE,
         {"step": snapshot.step, "model": owner, "files": files, "scalars": dict(snapshot.scalars)},
@@ -260,7 +266,8 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _checksum(file: Path) -> str:
+def file_checksum(file: Path) -> str:
+    """SHA-256 of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

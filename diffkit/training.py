@@ -104,7 +104,7 @@ class Trainer:
         self._owner = self._claim(resume)
 
         spec = job.dataset.spec()
-        with _seeded(self.device, job.seed, "network"):
+        with _seeded(job.seed, "network"):
             network = job.network.build(spec.shape, spec.classes if config.labels else None)
         self._network = checkpoint.arrange(network, spec.shape).to(self.device).train()
         self._average = None if config.ema is None else copy.deepcopy(self._network).requires_grad_(False)
@@ -195,7 +195,7 @@ class Trainer:
                 loss, _, _ = self.job.objective.loss(self._network, self.job.sde, batch, noise, None)
             torch.autograd.backward(loss.mean())
 
-        with _seeded(self.device, self.job.seed, "trial"):
+        with _seeded(self.job.seed, "trial"):
             decision = [choose_arithmetic(self.device, work)]
         self._optimizer.zero_grad(set_to_none=True)
         chosen: Arithmetic = broadcast_object_list(decision)[0]
@@ -205,7 +205,7 @@ class Trainer:
         rate = learning_rate(self._config, self.step, self.total)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        with _seeded(self.device, self.job.seed, self.step, self._accelerator.process_index):
+        with _seeded(self.job.seed, self.step, self._accelerator.process_index):
             loss, logs = self._gradients(*self._batches.at(self.step))
         self._scaler.unscale_(self._optimizer)
         limit = math.inf if self._config.gradient_clip is None else self._config.gradient_clip
@@ -297,7 +297,7 @@ def _chosen_steps(config: TrainingConfig, examples: int) -> set[int]:
 
 
 @contextlib.contextmanager
-def _seeded(device: torch.device, *parts: int | str) -> Iterator[None]:
+def _seeded(*parts: int | str) -> Iterator[None]:
     """Seeds torch's global generators for a while, and leaves them as they were found."""
     with torch.random.fork_rng():
         torch.manual_seed(hashed(*parts))

@@ -280,7 +280,7 @@ def test_a_write_that_fails_leaves_the_old(model: Path, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    for broken in ("sync_tree", "save_file"):
+    for broken in ("_sync", "save_file"):
         with monkeypatch.context() as patched:
             patched.setattr(storage, broken, full)
             with pytest.raises(RunError, match="No space left on device"):
@@ -312,7 +312,7 @@ def deadly(function):
 
 for name in ("save_file", "_sync", "remove"):
     setattr(storage, name, deadly(getattr(storage, name)))
-storage.Path.rename = deadly(storage.Path.rename)
+storage.Path.rename, storage.Path.replace = deadly(storage.Path.rename), deadly(storage.Path.replace)
 list(train_steps(small_job(Path(sys.argv[2]), steps=3, save_every=1, keep_last=1)))
 """
 

@@ -16,8 +16,8 @@ import torch
 import diffkit
 from diffkit import hooks
 from diffkit.errors import CheckpointError, ConfigError, IncompatibleError, InputError, RunError
-from diffkit.identity import file_checksum
 from diffkit.journal import Journal, read_log
+from diffkit.storage import file_checksum
 
 SMALL: dict[str, Any] = {
     "name": "small",

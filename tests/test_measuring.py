@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -74,6 +75,13 @@ class Diary(Metric):
         return Measurement(value=0.0, error=None, count=0, details={"diary": state})
 
 
+def measured(metrics: Mapping[str, Metric], batches: Iterable[Batch], **given: Any) -> dict[str, Measurement]:
+    """Every metric's figure from one pass over the batches."""
+    states = measuring.accumulate(metrics, batches, **given)
+    extractor = given.get("extractor")
+    return {name: measuring.finish(metric, states[name], extractor) for name, metric in metrics.items()}
+
+
 def everything(**options: Any) -> list[Batch]:
     digits = Digits()
     x = torch.linspace(-1.5, 1.5, 60 * 64).reshape(60, 1, 8, 8)
@@ -87,7 +95,7 @@ def everything(**options: Any) -> list[Batch]:
 def test_one_pass_serves_all_and_computes_features_once() -> None:
     extractor = Counting()
     metrics = {"fid": FID(), "fid 2": FID(), "score": InceptionScore(splits=3)}
-    result = measuring.measure(
+    result = measured(
         metrics, everything(), context=MetricContext(reference="r"), extractor=extractor, noise=NOISE
     )
     assert sum(extractor.seen) == 60 + 70
@@ -106,9 +114,7 @@ def test_one_pass_serves_all_and_computes_features_once() -> None:
 def test_each_metric_sees_the_sources_it_needs_and_no_more_is_computed() -> None:
     extractor = Counting()
     metrics = {"plain": Diary(), "real": Diary(wants=("held-out",)), "score": InceptionScore()}
-    result = measuring.measure(
-        metrics, everything(), context=MetricContext(), extractor=extractor, noise=NOISE
-    )
+    result = measured(metrics, everything(), context=MetricContext(), extractor=extractor, noise=NOISE)
     assert sum(extractor.seen) == 60
     sources = {
         name: {batch.source for batch, _ in result[name].details["diary"][1]} for name in ("plain", "real")
@@ -126,7 +132,7 @@ def test_noise_belongs_to_the_metric_the_source_and_the_example() -> None:
             *measuring.sample_batches(Digits(), x, batch_size=batch_size),
             *measuring.real_batches(Digits(), "test", count=9, source="held-out", batch_size=batch_size),
         ]
-        result = measuring.measure(metrics, batches, context=MetricContext(), noise=NOISE)
+        result = measured(metrics, batches, context=MetricContext(), noise=NOISE)
         parts = {}
         for name in metrics:
             for batch, noise in result[name].details["diary"][1]:
@@ -145,13 +151,13 @@ def test_states_of_several_passes_merge() -> None:
         for part in (everything()[:2], everything()[2:])
     ]
     merged = measuring.finish(FID(), FID().merge(*parts), extractor)
-    whole = measuring.measure(metrics, everything(), context=context, extractor=extractor, noise=NOISE)
+    whole = measured(metrics, everything(), context=context, extractor=extractor, noise=NOISE)
     assert merged.value == pytest.approx(whole["fid"].value, rel=1e-9)
 
 
 def test_features_that_are_missing_are_asked_for() -> None:
     with pytest.raises(ConfigError, match=r"fid.*evaluation\.features"):
-        measuring.measure({"fid": FID(), "d": Diary()}, [], context=MetricContext(), noise=NOISE)
+        measured({"fid": FID(), "d": Diary()}, [], context=MetricContext(), noise=NOISE)
 
 
 def test_samples_are_put_on_the_levels_of_the_data() -> None:

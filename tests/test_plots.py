@@ -145,29 +145,9 @@ def test_the_loss_curve_shows_each_finite_value_and_a_running_median() -> None:
     assert raw.get_alpha() < 0.5 < trend.get_linewidth()
 
 
-def test_the_loss_curve_is_linear_below_zero_and_takes_a_trend_of_ones_own() -> None:
-    (axes,) = plots.loss_curve([1, 2, 3], [1.0, -1.0, 0.5], smoothed=[0.3, 0.2, 0.1]).axes
-    assert axes.get_yscale() == "linear"
-    assert list(axes.lines[1].get_ydata()) == [0.3, 0.2, 0.1]
+def test_the_loss_curve_is_linear_below_zero() -> None:
+    assert plots.loss_curve([1, 2, 3], [1.0, -1.0, 0.5]).axes[0].get_yscale() == "linear"
     assert plots.loss_curve([], []).axes[0].get_yscale() == "linear"
-
-
-def test_a_comparison_draws_each_value_with_its_error() -> None:
-    values = {"samples": 12.0, "floor": 4.0, "noise": 800.0}
-    (axes,) = plots.comparison(values, {"samples": 0.5}, "FID").axes
-    assert [bar.get_width() for bar in axes.patches] == [12.0, 4.0, 800.0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == list(values)
-    assert [text.get_text() for text in axes.texts] == ["12 ± 0.5", "4", "800"]
-    assert axes.get_xscale() == "log"
-    low, high = axes.get_xlim()
-    assert low < 4.0 < 800.0 < high
-    assert axes.yaxis_inverted(), "the first stands on top"
-
-
-def test_a_comparison_is_linear_where_a_logarithm_makes_no_sense() -> None:
-    (axes,) = plots.comparison({"a": -0.5, "b": 80.0, "c": math.inf}).axes
-    assert axes.get_xscale() == "linear"
-    assert [text.get_text() for text in axes.texts] == ["-0.5", "80", "inf"]
 
 
 def test_schedules_draw_the_rates_over_the_times_of_each_process() -> None:
@@ -244,3 +224,13 @@ def test_pyplot_is_never_imported() -> None:
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_terms_of_a_bound_are_drawn_as_they_are() -> None:
+    figure = plots.terms([0.1, 0.2, 0.3], torch.tensor([1e-3, 1e-1, 1e-2]))
+    (axes,) = figure.axes
+    (line,) = axes.lines
+    assert list(line.get_xdata()) == [0.1, 0.2, 0.3]
+    assert line.get_ydata() == pytest.approx([1e-3, 1e-1, 1e-2])
+    assert axes.get_yscale() == "log"
+    assert plots.terms([0.1, 0.2], [0.0, 1.0]).axes[0].get_yscale() == "linear"

@@ -17,7 +17,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 import click
 
@@ -28,7 +28,7 @@ from diffkit.errors import ComponentError, DiffkitError
 
 __all__ = ["commands", "main"]
 
-_OWN = ("run", "train", "sample", "impute", "evaluate", "report", "list", "show", "matrix", "check")
+_OWN = ("run", "train", "sample", "evaluate", "report", "list")
 
 
 class Commands(click.Group):
@@ -133,10 +133,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout = None  # whoever read the output has left; there is nothing to flush it to
         sys.exit(1)
     except Exception as error:
-        text = " ".join(str(error).split())
-        message = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        from diffkit.loading import brief
+
         hint = "Run again with --debug, as `diffkit --debug COMMAND ...`, for the traceback."
-        _leave(f"Unexpected {message}. {hint}", 1, shared["debug"])
+        _leave(f"Unexpected {brief(error)}. {hint}", 1, shared["debug"])
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -198,12 +198,5 @@ def _terminated(number: int, frame: object) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _show_warning(message: Warning | str, *place: object, **more: object) -> None:
     click.echo(f"Warning: {' '.join(str(message).split())}", err=True)

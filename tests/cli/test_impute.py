@@ -106,3 +106,34 @@ def test_a_configuration_may_ask_for_imputation(model: Path, tmp_path: Path) -> 
     dataset = experiment.config.dataset
     real = dataset.encode(dataset.load("test").raw[:2])
     assert torch.equal(x[:, :, :2].cpu(), real[:, :, :2])
+
+
+def test_imputing_with_a_run_that_imputes_replaces_its_conditioner(model: Path, tmp_path: Path) -> None:
+    bent = {**CONFIG, "sampling": {"steps": 3, "conditioners": [{"name": "imputation", "mask": "border"}]}}
+    experiment = diffkit.Experiment.from_dict(bent, runs=model.parent / "runs", quiet=True)
+    experiment.train()
+    plain = diffkit.Experiment.from_file(model, quiet=True)
+    options: dict[str, Any] = {"count": 2, "steps": 3, "sampler": "ddim"}
+    assert torch.equal(experiment.impute(**options).x, plain.impute(**options).x)
+
+
+def test_masks_of_each_image_go_with_it(model: Path, tmp_path: Path) -> None:
+    experiment = diffkit.Experiment.from_file(model, quiet=True)
+    dataset = experiment.config.dataset
+    images = dataset.encode(dataset.load("test").raw[:5])
+    masks = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.5
+    given: dict[str, Any] = {"count": 3, "completions": 2, "steps": 3, "path": tmp_path / "picture.png"}
+    x = experiment.impute(images, masks, **given).x.cpu()
+    for number, completed in enumerate(x):
+        seen = masks[number % 3]
+        assert torch.equal(completed[seen], images[number % 3][seen])
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_fields_of_the_conditioner_from_the_command_line(model: Path, tmp_path: Path, diffkit_: Any) -> None:
+    arguments = ["--count", "1", "--steps", "3", "--out", str(tmp_path / "out")]
+    status, _, _ = diffkit_("impute", str(model), *arguments, "--option", "guidance=pigdm")
+    assert status == 0
+    status, _, err = diffkit_("impute", str(model), *arguments, "--option", "guidance=none")
+    assert status == 2
+    assert "guidance" in err

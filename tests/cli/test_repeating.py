@@ -12,8 +12,9 @@ import pytest
 from diffkit.config import ExperimentConfig, selection_of
 from diffkit.discovery import KINDS
 from diffkit.experiment import Experiment
-from diffkit.identity import components_used, file_checksum
+from diffkit.identity import components_used
 from diffkit.registry import using
+from diffkit.storage import file_checksum
 
 OWN = """
 from __future__ import annotations

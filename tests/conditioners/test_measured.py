@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor
 
 import diffkit
+from diffkit.errors import IncompatibleError, RunError
 from diffkit.interfaces.sde import GaussianSDE
 from diffkit.noise import Noise
 from diffkit.problem import Problem
 from diffkit.registry import create
 from diffkit.testing.exact import GaussianProblem, MixtureProblem
-from diffkit_standard.conditioners._evidence import conjugate_gradients
+from diffkit_standard.conditioners._evidence import Evidence, Measurement, conjugate_gradients
+from diffkit_standard.conditioners._particles import Swarm, ended
 
 SHAPE = (1, 4, 4)
 D = math.prod(SHAPE)
@@ -333,3 +336,111 @@ def test_conjugate_gradients_rest_where_there_is_no_positive_curvature() -> None
         lambda v: v @ matrix, torch.tensor([[0.0, 1.0], [2.0, 0.0]], dtype=torch.float64), 5
     )
     assert torch.equal(u, torch.tensor([[0.0, 0.0], [2.0, 0.0]], dtype=torch.float64))
+
+
+def test_conjugate_gradients_do_not_run_away_where_the_system_is_not_symmetric() -> None:
+    """Jacobians that a network might have; without a guard the residual grows a thousandfold here."""
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        root = torch.randn(12, 12, generator=generator, dtype=torch.float64)
+        matrix = root @ root.T + 4.0 * torch.randn(12, 12, generator=generator, dtype=torch.float64)
+        b = torch.randn(1, 12, generator=generator, dtype=torch.float64)
+        for count in (1, 3, 10, 30):
+            u = conjugate_gradients(partial(torch.matmul, other=matrix.T), b, count)
+            assert float((b - u @ matrix.T).norm()) <= 10.0 * float(b.norm()) * (1.0 + 1e-9)
+
+
+@pytest.mark.parametrize("guidance", ["mmps", "pigdm"])
+def test_reconstruction_is_linear_in_its_strength(guidance: str) -> None:
+    process = create("sde", "vp")
+    t, x = state(PROBLEM, process, 0.5)
+    plain = PROBLEM.denoise(process, x, t)
+    one, third = (
+        guided(
+            create(
+                "conditioner", "imputation", mask=MASK, observed=TRUTH, guidance=guidance, strength=strength
+            ),
+            process,
+            PROBLEM,
+            x,
+            t,
+        )
+        for strength in (1.0, 1.0 / 3.0)
+    )
+    torch.testing.assert_close(third - plain, (one - plain) / 3.0)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.25])
+def test_dps_steps_down_the_distance_from_what_was_measured(strength: float) -> None:
+    process, noise = create("sde", "vp"), Noise(seed=0, index=INDEX)
+    t, x_t = state(PROBLEM, process, 0.5)
+    s = torch.tensor(0.4, dtype=torch.float64)
+    problem = Problem.build(PROBLEM.model(process), process, (t, s), INDEX, x_t)
+    conditioner = create(
+        "conditioner", "imputation", mask=MASK, observed=TRUTH, guidance="dps", strength=strength
+    )
+    moved, _ = conditioner.after_step(problem, x_t, 0.9 * x_t, t, s, None, noise)
+    with torch.enable_grad():
+        point = x_t.clone().requires_grad_(True)
+        off = ((PROBLEM.denoise(process, point, t) - TRUTH) * MASK).square().flatten(1).sum(1).sqrt()
+        (slope,) = torch.autograd.grad(off.sum(), point)
+    torch.testing.assert_close(moved, 0.9 * x_t - strength * slope)
+
+
+def test_what_particles_remember_goes_with_them_when_they_are_resampled() -> None:
+    process, sampler, count = create("sde", "vp"), create("sampler", "ancestral"), 6
+    noise = Noise(seed=1, index=torch.arange(2)).split(count)
+    t, s = (torch.tensor(time, dtype=torch.float64) for time in (0.5, 0.45))
+    x_t = PROBLEM.draw_at(process, t, Noise(seed=4, index=torch.arange(2 * count)), SHAPE)
+    x_t[::count] = process.alpha(t) * TRUTH[0]  # one of each sample's particles is far better than the others
+    problem = Problem.build(PROBLEM.model(process), process, (t, s), noise.index, x_t, sampler=sampler)
+    conditioner = create(
+        "conditioner", "restoration", method="particle", particle_count=count, observed=TRUTH, noise=0.05
+    )
+    _, memory = conditioner.after_step(problem, None, x_t, None, t, None, noise)
+    x_s, _ = sampler.step(problem, x_t, t, s, None, noise.stream("sampler"))
+    moved, memory = conditioner.after_step(problem, x_t, x_s, t, s, memory, noise)
+    assert all(len(part.unique(dim=0)) < count for part in moved.split(count))
+    assert not memory.swarm.log_weight.any()
+    _, anew = conditioner.after_step(problem, None, moved, None, s, None, noise)
+    for name in ("clean", "log_p", "gradient"):
+        kept, fresh = (getattr(each.swarm.evidence, name) for each in (memory, anew))
+        torch.testing.assert_close(kept, fresh)
+
+
+def test_the_first_particle_is_a_fair_draw_at_the_end() -> None:
+    """Two clean particles a sample: the one that fits better is kept as often as its likelihood says."""
+    count, noise = 4000, 0.5
+    x = torch.tensor([0.0, 0.6], dtype=torch.float64).repeat(count)[:, None]
+    index = torch.arange(count)
+    measured = Measurement(
+        operator=create("operator", "identity"), y=torch.full_like(x, 0.5), noise=noise, shape=(1,)
+    )
+    swarm = Swarm(
+        evidence=Evidence(clean=x, log_p=torch.zeros(2 * count), gradient=x),
+        log_weight=torch.zeros(2 * count),
+    )
+    kept = ended(measured, swarm, 2, x, Noise(seed=1, index=index).split(2))[::2]
+    odds = math.exp((0.5**2 - 0.1**2) / (2.0 * noise**2))
+    share = odds / (1.0 + odds)
+    assert float((kept > 0.3).double().mean()) == pytest.approx(share, abs=5.0 * math.sqrt(0.25 / count))
+
+
+@pytest.mark.parametrize("other", [{"method": "repaint"}, {"method": "particle"}, {"method": "replacement"}])
+def test_particles_go_with_nothing_else_that_moves_the_state(other: dict[str, Any]) -> None:
+    given = {"name": "imputation", "mask": MASK, "observed": TRUTH}
+    both = [{**given, "method": "particle"}, {**given, **other}]
+    with pytest.raises(IncompatibleError, match="another conditioner moves them"):
+        diffkit.sample(
+            PROBLEM.model(create("sde", "vp")), sampler="ancestral", shape=(1, *SHAPE), conditioners=both
+        )
+
+
+def test_samples_that_are_lost_are_named() -> None:
+    process = create("sde", "vp")
+    t, x_t = state(PROBLEM, process, 0.5)
+    problem = Problem.build(PROBLEM.model(process), process, (t, None), 10 + INDEX, x_t)
+    x_t[1, 0, 0, 0], x_t[3] = torch.nan, torch.inf
+    conditioner = create("conditioner", "imputation", mask=MASK, observed=TRUTH)
+    with pytest.raises(RunError, match=r"The samples 11, 13 are not finite"):
+        conditioner.after_step(problem, None, x_t, t, None, None, Noise(seed=0, index=INDEX))

@@ -92,7 +92,7 @@ def test_a_wrong_mask_is_refused(mask: Any, words: str) -> None:
     [
         (torch.full((1, *SHAPE), 300), "values from 300 to 300.*0, 255.*0 to 16"),
         (torch.full((1, *SHAPE), -1.5), r"from -1.5 to -1.5.*\[-1, 1\]"),
-        (torch.full((1, *SHAPE), torch.nan), "64 value.*NaN"),
+        (torch.full((1, *SHAPE), torch.nan), "48 value.*NaN"),
         (torch.zeros(2, 1, 9, 9), r"shape \(2, 1, 9, 9\).*\(1, 8, 8\)"),
         ("nowhere", "there are no examples at nowhere"),
         ("nowhere.npy", "no file nowhere.npy"),
@@ -167,3 +167,77 @@ def test_what_was_observed_must_fit_the_samples() -> None:
         )
     with pytest.raises(DataError, match="no data set is at hand"):
         diffkit.sample(MODEL, steps=2, shape=(1, *SHAPE), conditioners=["imputation"])
+
+
+def test_what_the_mask_hides_may_be_missing() -> None:
+    images = ENCODED.clone()
+    images[:, :, 2:6, 2:6] = torch.nan
+    prepared = create("conditioner", "imputation", observed=images).prepared(DIGITS)
+    seen = prepared.mask.expand_as(ENCODED)
+    assert torch.equal(prepared.observed[seen], ENCODED[seen])
+
+
+def test_whole_numbers_in_floating_point_are_levels() -> None:
+    assert torch.equal(examples_of(RAW.double().numpy(), DIGITS), ENCODED)
+
+
+def test_as_many_masks_as_examples() -> None:
+    masks = torch.ones(2, *SHAPE)
+    with pytest.raises(DataError, match="2 masks and 3 examples"):
+        create("conditioner", "imputation", observed=RAW, mask=masks).prepared(DIGITS)
+    operator = create("operator", "in-painting", mask=masks)
+    with pytest.raises(DataError, match=r"given 2 masks.*`imputation`"):
+        create("conditioner", "restoration", observed=ENCODED, operator=operator).prepared(DIGITS)
+
+
+def test_a_picture_is_restored_at_the_size_it_was_measured(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 255, dtype=np.uint8)).save(tmp_path / "small.png")
+    conditioner = create(
+        "conditioner",
+        "restoration",
+        operator={"name": "super-resolution", "factor": 2},
+        observed=tmp_path / "small.png",
+    ).prepared(DIGITS)
+    white = DIGITS.encode(torch.full((1, 1, 4, 4), 16, dtype=torch.uint8))
+    torch.testing.assert_close(conditioner.observed, white)
+    with pytest.raises(DataError, match=r"shape \(1, 1, 8, 8\).*\(1, 4, 4\)"):
+        create(
+            "conditioner", "restoration", operator={"name": "super-resolution", "factor": 2}, observed=RAW[:1]
+        ).prepared(DIGITS)
+
+
+def test_only_the_pictures_of_a_folder_are_read(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none")
+    with pytest.raises(DataError, match="holds no pictures"):
+        examples_of(tmp_path, DIGITS)
+    Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(tmp_path / "a.png")
+    assert len(examples_of(tmp_path, DIGITS)) == 1
+
+
+@pytest.mark.parametrize(
+    "conditioner,words",
+    [
+        ({"name": "imputation", "mask": "middle"}, "neither a known name nor a file"),
+        ({"name": "imputation", "observed": "nowhere.png"}, "no examples at nowhere.png"),
+        ({"name": "restoration", "operator": "grey"}, "have no three colours"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_data_are_read(conditioner: dict[str, Any], words: str) -> None:
+    config = {"name": "small", "dataset": "digits", "sampling": {"conditioners": [conditioner]}}
+    with pytest.raises(IncompatibleError, match=words):
+        diffkit.Experiment.from_dict(config)
+
+
+def test_two_arrays_make_two_runs(tmp_path: Path) -> None:
+    folders = {
+        diffkit.Experiment.from_dict(
+            {
+                "name": "small",
+                "dataset": "digits",
+                "sampling": {"conditioners": [create("conditioner", "imputation", observed=observed)]},
+            },
+            runs=tmp_path,
+        ).folder
+        for observed in (ENCODED[:1], ENCODED[1:2], ENCODED[:1].clone())
+    }
+    assert len(folders) == 2

@@ -11,13 +11,13 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from diffkit.cli.check import command
 from diffkit.discovery import KINDS
 from diffkit.errors import ComponentError, ConfigError
 from diffkit.interfaces.operator import Operator
 from diffkit.interfaces.schedule import Schedule
 from diffkit.testing import Law, LawBroken, NotApplicable, check, laws, parametrize_with_laws
 from diffkit.testing.lawbook.base import book_of
+from diffkit_standard.commands.check import command
 
 
 @final

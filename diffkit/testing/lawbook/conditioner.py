@@ -14,6 +14,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from diffkit import registry
 from diffkit.interfaces.conditioner import Conditioner
 from diffkit.interfaces.dataset import Dataset, DataSpec, Examples, SplitName
 from diffkit.interfaces.sde import GaussianSDE
@@ -38,19 +39,24 @@ def _model(sde: GaussianSDE) -> LabelledModel:
 
 
 def _state(
-    sde: GaussianSDE, count: int = 4, dtype: torch.dtype = torch.float64
+    sde: GaussianSDE, particles: int = 1, dtype: torch.dtype = torch.float64
 ) -> tuple[Problem, Tensor, Tensor]:
-    """A bare problem, a time in the middle, and a state at that time."""
-    index = torch.arange(count)
+    """A bare problem of four samples, a time in the middle, and a state at that time."""
+    index = torch.arange(4).repeat_interleave(particles)
     t = torch.tensor(0.5 * (sde.t_min + sde.t_max), dtype=torch.float64)
-    x = flat_mixture(64).draw_at(sde, t, Noise(seed=0, index=index), _SHAPE).to(dtype)
+    x = (
+        flat_mixture(64)
+        .draw_at(sde, t, Noise(seed=0, index=torch.arange(4)).split(particles), _SHAPE)
+        .to(dtype)
+    )
     times = (
         torch.tensor(sde.t_max, dtype=torch.float64),
         t,
         torch.tensor(sde.t_min, dtype=torch.float64),
         None,
     )
-    return Problem.build(_model(sde), sde, times, index, x), x, t
+    sampler = registry.create("sampler", _SAMPLER)
+    return Problem.build(_model(sde), sde, times, index, x, sampler=sampler), x, t
 
 
 @final
@@ -107,9 +113,9 @@ def model_kept(conditioner: Conditioner) -> None:
 def after_step_is_pure(conditioner: Conditioner) -> None:
     """after_step keeps shape and dtype, writes to none of its arguments, and is a function of them alone."""
     for name, sde in processes_for(conditioner):
-        problem, x_t, t = _state(sde)
+        problem, x_t, t = _state(sde, conditioner.particles)
         stop = torch.tensor(sde.t_min, dtype=torch.float64)
-        noise = Noise(seed=1, index=problem.index)
+        noise = Noise(seed=1, index=torch.arange(4)).split(conditioner.particles)
         _, memory = conditioner.after_step(problem, None, x_t, None, t, None, noise.stream("start"))
         x_s = 0.9 * x_t
         kept = x_t.clone(), x_s.clone()

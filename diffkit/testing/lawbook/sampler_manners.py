@@ -16,7 +16,7 @@ from torch import Tensor
 from diffkit.interfaces.sampler import Sampler
 from diffkit.noise import Noise
 from diffkit.problem import Problem
-from diffkit.sampling import SampleResult, sample, sample_steps
+from diffkit.sampling import SampleResult, SampleStep, sample, sample_steps
 from diffkit.testing.impulses import Impulses
 from diffkit.testing.lawbook.base import NotApplicable, ensure, ensure_close
 from diffkit.testing.lawbook.partners import Watched, flat_mixture, processes_for
@@ -45,6 +45,7 @@ def _sampled(
     dtype: torch.dtype = torch.float64,
     batch_size: int | None = None,
     x_init: Tensor | None = None,
+    on_step: Callable[[SampleStep], None] | None = None,
 ) -> SampleResult:
     _, sde = processes_for(sampler)[0]
     model = flat_mixture(int(torch.tensor(shape[1:]).prod())).model(sde)
@@ -58,6 +59,7 @@ def _sampled(
         dtype=dtype,
         batch_size=batch_size,
         x_init=x_init,
+        on_step=on_step,
     )
 
 
@@ -188,7 +190,10 @@ def shapes_and_dtypes(sampler: Sampler) -> None:
     for; float32 agrees with float64."""
     for inner in ((2,), (1, 64), (3, 4, 4)):
         for dtype in (torch.float32, torch.float64):
-            x = _sampled(sampler, shape=(2, *inner), dtype=dtype).x
+            steps: list[SampleStep] = []
+            x = _sampled(sampler, shape=(2, *inner), dtype=dtype, on_step=steps.append).x
+            seen = {step.x.dtype for step in steps}
+            ensure(seen == {dtype}, f"asked for {dtype}, steps gave {', '.join(map(str, seen))}")
             what = f"{x.dtype} of {tuple(x.shape)}, asked for {dtype} of {(2, *inner)}"
             ensure(x.dtype == dtype and x.shape == (2, *inner), f"it gave {what}")
             ensure(x.isfinite().all(), f"samples are not finite: {what}")

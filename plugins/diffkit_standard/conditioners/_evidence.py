@@ -26,6 +26,9 @@ __all__ = ["Evidence", "Guidance", "Measurement", "clean_of", "conjugate_gradien
 
 Guidance = Literal["mmps", "pigdm", "dps"]
 
+_ASTRAY = 10.0
+"""How much larger than at the start a residual of the conjugate gradients may become."""
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class Measurement:
@@ -116,28 +119,31 @@ def evidence(
 def conjugate_gradients(system: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Tensor:
     """u with M u = b for a symmetric M >= 0, sample by sample, (B, ...).
 
-    A sample rests once its residual is below sqrt(eps) |b| or M shows no positive curvature, which a
-    network's Jacobian, not quite symmetric, may do.
+    A sample rests once its residual is below sqrt(eps) |b|, or before the step that M would make in a
+    direction without positive curvature, or to a residual of more than 10 |b|: the Jacobian of a network is
+    not quite symmetric, and on such a system the iteration may run away.
 
     Source: Hestenes and Stiefel 1952, J. Res. NBS 49, section 3.
     """
     u = torch.zeros_like(b)
     residual, direction = b, b
     power = start = _dot(b, b)
-    enough = torch.finfo(b.dtype).eps * start
+    moving = power > 0.0
     for _ in range(iterations):
         image = system(direction)
         curvature = _dot(direction, image)
-        moving = (curvature > 0.0) & (power > enough)
+        moving = moving & (curvature > 0.0)
+        step = torch.where(moving, power / torch.where(moving, curvature, 1.0), 0.0)
+        further = residual - expand(step, b) * image
+        fresh = _dot(further, further)
+        moving = moving & (fresh <= _ASTRAY**2 * start)
+        step = torch.where(moving, step, 0.0)
+        u, residual = u + expand(step, b) * direction, further
+        direction = residual + expand(fresh / torch.where(moving, power, 1.0), b) * direction
+        power = fresh
+        moving = moving & (power > torch.finfo(b.dtype).eps * start)
         if not bool(moving.any()):
             break
-        step = torch.where(moving, power / torch.where(moving, curvature, 1.0), 0.0)
-        u = u + expand(step, b) * direction
-        residual = residual - expand(step, b) * image
-        fresh = _dot(residual, residual)
-        share = torch.where(moving, fresh / torch.where(moving, power, 1.0), 0.0)
-        direction = residual + expand(share, b) * direction
-        power = torch.where(moving, fresh, 0.0)
     return u
 
 

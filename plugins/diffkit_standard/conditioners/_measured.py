@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import attrs
 import torch
-from attrs.validators import ge
+from attrs.validators import and_, ge, lt
 from torch import Tensor
 
 from diffkit.component import Requirement, parameter
+from diffkit.errors import DataError, RunError
 from diffkit.interfaces.conditioner import Conditioner, Exactness, Move
 from diffkit.interfaces.model import Model
 from diffkit.interfaces.sde import GaussianSDE
@@ -21,6 +23,7 @@ from diffkit.selection import Selection
 from diffkit.tensors import expand
 from diffkit_standard.conditioners import _particles
 from diffkit_standard.conditioners._evidence import Guidance, Measurement, clean_of, evidence
+from diffkit_standard.conditioners.threshold import Threshold
 
 __all__ = ["Measured", "Method"]
 
@@ -48,7 +51,7 @@ class Measured(Conditioner):
     strength: float = parameter(
         "multiplies reconstruction's guidance; with 0 every method leaves samples as they are",
         1.0,
-        validator=ge(0.0),
+        validator=and_(ge(0.0), lt(math.inf)),
     )
     iterations: int = parameter(
         "reconstruction: most iterations of the conjugate gradients; mmps takes a backward pass for each",
@@ -65,6 +68,14 @@ class Measured(Conditioner):
 
         Raises:
             DataError: a measurement or a mask of another shape.
+        """
+
+    @abstractmethod
+    def examined(self, shape: tuple[int, ...]) -> None:
+        """Looks at what can be known before data are read.
+
+        Raises:
+            DataError: a mask, a file or an operator that does not suit samples of this shape.
         """
 
     @property
@@ -119,10 +130,22 @@ class Measured(Conditioner):
         return tuple(needs)
 
     def refusals(self, selection: Selection) -> tuple[tuple[str, str], ...]:
-        if selection.model is None or selection.model & {"model.denoise", "model.score"}:
-            return ()
-        reason = "it corrects a denoiser or a score, and the model gives neither"
-        return ((reason, "use a model that denoises, or leave it out"),)
+        found = []
+        if selection.model is not None and not selection.model & {"model.denoise", "model.score"}:
+            reason = "it corrects a denoiser or a score, and the model gives neither"
+            found.append((reason, "use a model that denoises, or leave it out"))
+        others = [each for each in selection.all("conditioner") if each is not self]
+        if self.method == "particle" and any(map(_changes_the_state, others)):
+            reason = (
+                "particles are weighted by where the sampler took them, and another conditioner moves them"
+            )
+            found.append((reason, "combine them with what acts on the model, or leave one out"))
+        try:
+            if selection.shape is not None:
+                self.examined(selection.shape)
+        except DataError as error:
+            found.append((error.got, f"give {error.expected}" if error.expected else error.remedy))
+        return tuple(found)
 
     def caveats(self, selection: Selection) -> tuple[str, ...]:
         found, sampler = [], selection.one("sampler")
@@ -157,6 +180,8 @@ class Measured(Conditioner):
         if not self.active:
             return x_s, memory
         known: _Memory = memory or _Memory(measured=self.measured(problem))
+        if s is None:
+            _refuse_not_finite(problem, x_s)
         if self.method in ("replacement", "repaint"):
             return self._replaced(problem, known.measured, x_s, s, noise), known
         if self.method == "particle":
@@ -219,6 +244,23 @@ class Measured(Conditioner):
                 return x_s
             (gradient,) = torch.autograd.grad(distance.sum(), point)
         return x_s - self.strength * gradient
+
+
+def _changes_the_state(conditioner: Conditioner) -> bool:
+    if isinstance(conditioner, Measured):
+        return conditioner.method != "reconstruction" or conditioner.guidance == "dps"
+    return isinstance(conditioner, Threshold) and conditioner.method == "state"
+
+
+def _refuse_not_finite(problem: Problem, x: Tensor) -> None:
+    finite = x.isfinite().flatten(1).all(1).to(problem.index.device)
+    lost = sorted(set(problem.index[~finite].tolist()))
+    if lost:
+        raise RunError(
+            f"The samples {', '.join(map(str, lost[:5]))}{' and more' * (len(lost) > 5)} are not finite",
+            "numbers",
+            "Lower strength or iterations, take more steps, or choose another method",
+        )
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -1,11 +1,11 @@
 """What was observed, as a model sees it: from the data set, from files, or as an array.
 
-| given                       | becomes                                                                     |
-|-----------------------------|-----------------------------------------------------------------------------|
-| `held-out`                  | the data set's test split                                                   |
-| a picture, a folder of them | black to white as the data set's lowest to highest level                    |
-| whole numbers               | levels of the data set, or 0 .. 255 as from a picture                       |
-| numbers with a fraction     | as they are where in [-1, 1] or no images; [0, 255] as from a picture       |
+| given                       | becomes                                                                      |
+|-----------------------------|------------------------------------------------------------------------------|
+| `held-out`                  | the data set's test split                                                    |
+| a picture, a folder of them | black to white as the data set's lowest to highest level                     |
+| whole numbers, one above 1  | levels of the data set, or 0 .. 255 as from a picture                        |
+| numbers with a fraction     | in [-1, 1], or of data without levels, as they are; in [0, 255] as a picture |
 """
 
 from __future__ import annotations
@@ -13,39 +13,50 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffkit.errors import DataError
 from diffkit.interfaces.dataset import Dataset, DataSpec
-from diffkit_standard.operators._masks import Values
+from diffkit_standard.operators._masks import PICTURES, Values
 
-__all__ = ["examples_of", "rows_for", "values_of"]
+__all__ = ["examples_of", "refuse_missing", "rows_for", "values_of"]
 
 _MAX_PIXELS = 2**26
 _ARRAYS = (".npy", ".npz")
 
 
-def examples_of(given: Values, dataset: Dataset) -> Tensor:
+def examples_of(
+    given: Values, dataset: Dataset, shape: tuple[int, ...] | None = None, mask: Tensor | None = None
+) -> Tensor:
     """Examples (N, *shape) in the model's units, by the rules above.
+
+    Args:
+        shape: of one, where it is not that of the data set's examples.
+        mask: (1 or N, *shape), where values must be finite; None = everywhere.
 
     Raises:
         DataError: no such file, another shape, values out of range or not finite.
     """
     if isinstance(given, str) and given == "held-out":
         return dataset.encode(dataset.load("test").raw)
-    spec = dataset.spec()
+    spec = dataset.spec() if shape is None else attrs.evolve(dataset.spec(), shape=shape)
     if isinstance(given, (str, Path)) and Path(given).suffix.lower() not in _ARRAYS:
         return _encoded_pictures(_pictures(Path(given), spec), dataset)
     what = "the examples" if isinstance(given, (Tensor, np.ndarray)) else str(given)
     values = _shaped(values_of(given), spec, what)
+    if mask is not None and len(mask) in (1, len(values)):
+        values = torch.where(values.isfinite() | mask.to(values.device), values, 0)
     _refuse_not_finite(values, what)
     low, high = float(values.min()), float(values.max())
-    whole = not values.is_floating_point()
+    whole = not values.is_floating_point() or (high > 1.0 and bool((values == values.round()).all()))
     if whole and spec.levels is not None and low >= 0 and high < spec.levels:
         return dataset.encode(values)
-    if not whole and (not spec.image or (low >= -1.0 and high <= 1.0)):
+    if whole and spec.image and low >= 0.0 and high <= 255.0:
+        return _encoded_pictures(values, dataset)
+    if spec.levels is None or (spec.image and low >= -1.0 and high <= 1.0):
         if spec.image and low >= 0.0:
             logging.getLogger("diffkit").warning(
                 "%s has values from %g to %g, which are read on the scale from -1 (black) to 1 (white)",
@@ -61,6 +72,16 @@ def examples_of(given: Values, dataset: Dataset) -> Tensor:
     )
 
 
+def refuse_missing(given: Values) -> None:
+    """Raises `DataError` where a path leads nowhere."""
+    if isinstance(given, (str, Path)) and str(given) != "held-out" and not Path(given).exists():
+        raise DataError(
+            f"there are no examples at {given}",
+            "`held-out`, a picture, a folder of pictures, or an array in a file .npy or .npz",
+            "Correct the path",
+        )
+
+
 def values_of(given: Values) -> Tensor:
     """The numbers of an array or of an .npy or .npz file, as they are.
 
@@ -68,7 +89,7 @@ def values_of(given: Values) -> Tensor:
         DataError: `held-out`, where no data set is at hand; a file that cannot be read.
     """
     if isinstance(given, (Tensor, np.ndarray)):
-        return torch.as_tensor(given).detach()
+        return given.detach() if isinstance(given, Tensor) else torch.tensor(given)
     if str(given) == "held-out":
         raise DataError(
             "the examples to go by are 'held-out', and no data set is at hand",
@@ -96,17 +117,21 @@ def rows_for(values: Tensor, index: Tensor, shape: tuple[int, ...], what: str) -
 def _pictures(path: Path, spec: DataSpec) -> Tensor:
     from diffkit_standard.datasets._images import decode
 
-    if not spec.image or not path.exists():
+    refuse_missing(path)
+    if not spec.image:
         raise DataError(
-            f"there are no examples at {path}" if spec.image else f"{path} is no array",
-            "`held-out`, a picture, a folder of pictures, or an array in a file .npy or .npz"
-            if spec.image
-            else "an array in a file .npy or .npz, since the model's samples are no images",
-            "Correct the path",
+            f"{path} is no array",
+            "an array in a file .npy or .npz, since the model's samples are no images",
+            "Save the examples so",
         )
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
-    if not files:
-        raise DataError(f"the folder {path} is empty", "pictures in it", "Correct the path")
+    inside = (
+        sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES) if path.is_dir() else []
+    )
+    files = inside or [path]
+    if path.is_dir() and not inside:
+        raise DataError(
+            f"the folder {path} holds no pictures", "files such as .png or .jpg", "Correct the path"
+        )
     decoded = []
     for file in files:
         picture = decode(file, "grey" if spec.shape[0] == 1 else "rgb", _MAX_PIXELS)

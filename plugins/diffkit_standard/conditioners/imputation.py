@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from diffkit.component import parameter
+from diffkit.errors import DataError
 from diffkit.interfaces.dataset import Dataset
 from diffkit.problem import Problem
 from diffkit_standard.conditioners._evidence import Measurement
 from diffkit_standard.conditioners._measured import Measured
-from diffkit_standard.conditioners._observed import examples_of, rows_for, values_of
+from diffkit_standard.conditioners._observed import examples_of, refuse_missing, rows_for, values_of
 from diffkit_standard.operators._masks import Values, mask_for, same_values
 from diffkit_standard.operators.in_painting import InPainting
 
@@ -40,7 +41,7 @@ class Imputation(Measured):
 
     observed: Values = parameter(
         "the examples to complete: `held-out`, a file (.npy, .npz or a picture), a folder of pictures, or an "
-        "array (N, ...) in the model's units; what the mask hides is not looked at",
+        "array (N, ...) in the model's units, where what the mask hides may be NaN",
         "held-out",
         same=same_values,
     )
@@ -59,12 +60,22 @@ class Imputation(Measured):
             return True
         return bool((torch.as_tensor(self.mask).bool() != self.mask_missing).any())
 
+    def examined(self, shape: tuple[int, ...]) -> None:
+        self._mask_for(shape)
+        refuse_missing(self.observed)
+
     def prepared(self, dataset: Dataset) -> Imputation:
         mask = self._mask_for(dataset.spec().shape)
         for extreme, words in ((~mask, "hides every element"), (mask, "hides no element")):
             if bool(extreme.all()):
                 logging.getLogger("diffkit").warning("The mask %s", words)
-        observed = examples_of(self.observed, dataset)
+        observed = examples_of(self.observed, dataset, mask=mask)
+        if len(mask) not in (1, len(observed)):
+            raise DataError(
+                f"there are {len(mask)} masks and {len(observed)} examples",
+                "one mask for all examples, or one each",
+                "Give as many masks as examples",
+            )
         return attrs.evolve(self, observed=observed, mask=mask, mask_missing=False)
 
     def measured(self, problem: Problem) -> Measurement:

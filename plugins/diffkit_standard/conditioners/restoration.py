@@ -17,9 +17,10 @@ from diffkit.noise import Noise
 from diffkit.problem import Problem
 from diffkit_standard.conditioners._evidence import Measurement
 from diffkit_standard.conditioners._measured import Measured
-from diffkit_standard.conditioners._observed import examples_of, rows_for, values_of
-from diffkit_standard.operators._masks import Values, same_values
+from diffkit_standard.conditioners._observed import examples_of, refuse_missing, rows_for, values_of
+from diffkit_standard.operators._masks import Values, mask_for, same_values
 from diffkit_standard.operators.identity import Identity
+from diffkit_standard.operators.in_painting import InPainting
 
 
 def _exact_where_imposed(restoration: Restoration, attribute: Any, value: float) -> None:
@@ -42,8 +43,8 @@ class Restoration(Measured):
 
     operator: Operator = parameter("A: what was measured", factory=Identity)
     observed: Values = parameter(
-        "y: an array (N, ...) in the model's units, a file (.npy or .npz) with one, or `held-out`: the data "
-        "set's test split, measured here",
+        "y: `held-out` (the data set's test split, measured here), a file (.npy, .npz or a picture), a "
+        "folder of pictures, or an array (N, ...) in the model's units",
         "held-out",
         same=same_values,
     )
@@ -57,19 +58,42 @@ class Restoration(Measured):
     def informative(self) -> bool:
         return math.isfinite(self.noise)
 
+    def examined(self, shape: tuple[int, ...]) -> None:
+        self.operator.measured_shape(shape)
+        self._resolved(shape)
+        refuse_missing(self.observed)
+
     def prepared(self, dataset: Dataset) -> Restoration:
+        shape = dataset.spec().shape
+        operator = self._resolved(shape)
         if str(self.observed) != "held-out":
-            return attrs.evolve(self, observed=values_of(self.observed))
+            size = operator.measured_shape(shape)
+            return attrs.evolve(self, operator=operator, observed=examples_of(self.observed, dataset, size))
         clean = examples_of("held-out", dataset)
-        y = self.operator.apply(clean)
+        y = operator.apply(clean)
         z = Noise(seed=0, index=torch.arange(len(y))).stream("measurement").normal_like(y)
-        return attrs.evolve(self, observed=y + self.noise * z if self.informative else y)
+        y = y + self.noise * z if self.informative else y
+        return attrs.evolve(self, operator=operator, observed=y)
 
     def measured(self, problem: Problem) -> Measurement:
         shape = tuple(problem.shape[1:])
-        size = self.operator.measured_shape(shape)
+        operator = self._resolved(shape)
+        size = operator.measured_shape(shape)
         y = rows_for(values_of(self.observed), problem.index, size, "what was measured")
         y = y.to(dtype=problem.dtype, device=problem.device)
         if not bool(y.isfinite().all()):
             raise DataError("what was measured holds values that are NaN or infinite", "finite numbers")
-        return Measurement(operator=self.operator, y=y, noise=self.noise, shape=shape)
+        return Measurement(operator=operator, y=y, noise=self.noise, shape=shape)
+
+    def _resolved(self, shape: tuple[int, ...]) -> Operator:
+        """The operator with a mask read once."""
+        if not isinstance(self.operator, InPainting):
+            return self.operator
+        mask = mask_for(self.operator.mask, shape)
+        if len(mask) > 1:
+            raise DataError(
+                f"the operator in-painting was given {len(mask)} masks",
+                "one mask for all samples",
+                "Use the conditioner `imputation`, which takes a mask for each example",
+            )
+        return InPainting(mask=mask)

@@ -23,14 +23,14 @@ from torch import Tensor
 from diffkit.errors import DataError
 from diffkit.noise import Noise
 
-__all__ = ["NAMES", "Values", "mask_for", "same_values"]
+__all__ = ["NAMES", "PICTURES", "Values", "mask_for", "same_values"]
 
 Values = str | Path | Tensor | np.ndarray[Any, Any]
 """A name, a file, or the numbers themselves."""
 
 NAMES = ("centre", "border", "left-half", "random:0.5")
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 _MAX_PIXELS = 2**26
 
 
@@ -49,7 +49,7 @@ def mask_for(mask: Values, shape: tuple[int, ...]) -> Tensor:
         DataError: an unknown name, a file that cannot be read, another shape, values that are not binary.
     """
     if isinstance(mask, (Tensor, np.ndarray)):
-        return _fitted(torch.as_tensor(mask), shape, "the mask")
+        return _fitted(mask if isinstance(mask, Tensor) else torch.tensor(mask), shape, "the mask")
     named = _named(mask, shape) if isinstance(mask, str) else None
     if named is not None:
         return named.expand(shape)[None]
@@ -98,7 +98,7 @@ def _read(path: Path) -> Tensor:
             f"one of {', '.join(NAMES)}, or a path of an .npy, .npz or picture file",
             "Correct the name or the path",
         )
-    if path.suffix.lower() in _PICTURES:
+    if path.suffix.lower() in PICTURES:
         from diffkit_standard.datasets._images import decode
 
         return decode(path, "grey", _MAX_PIXELS)[0]
@@ -109,6 +109,8 @@ def _read(path: Path) -> Tensor:
 
 def _fitted(values: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
     """Binary values as bool, (1 or N, *shape)."""
+    if values.dtype == torch.bool:
+        return _as_laid_out(values, values, shape, what)
     numbers = values.detach().to(torch.float64)
     white = 255.0 if numbers.numel() and bool((numbers == 255.0).any()) else 1.0
     if not bool(((numbers == 0.0) | (numbers == white)).all()):
@@ -116,11 +118,14 @@ def _fitted(values: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
         raise DataError(
             f"{what} holds the value {float(odd):g}",
             "a binary mask: 1 (or 255) where the sample is observed, 0 where it is missing",
-            "Round it first, as in `mask > 0.5`",
+            "Save a picture as PNG in pure black and white, without soft edges; round an array: `mask > 0.5`",
         )
-    observed = numbers != 0.0
+    return _as_laid_out(numbers != 0.0, values, shape, what)
+
+
+def _as_laid_out(observed: Tensor, values: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
     for candidate in _layouts(observed, shape):
-        if candidate.shape[1:] == torch.Size(shape):
+        if candidate.shape[1:] == torch.Size(shape) and len(candidate):
             return candidate
     raise DataError(
         f"{what} has the shape {tuple(values.shape)}, and samples have {shape}",

@@ -22,7 +22,7 @@ class InPainting(Operator):
 
     mask: Values = parameter(
         "1 where observed, 0 where missing: centre, border, left-half or random:SHARE (what is missing), a "
-        "file (.npy, .npz or a picture) or an array, one for all samples or one each",
+        "file (.npy, .npz or a picture) or an array, one for all samples",
         "centre",
         same=same_values,
     )

@@ -37,6 +37,13 @@ __all__ = ["command"]
     show_default=True,
     help="How the observed part bends the samples.",
 )
+@click.option(
+    "--option",
+    "fields",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A field of the conditioner, such as guidance=pigdm or particle_count=32.",
+)
 @click.option("--count", type=click.IntRange(min=1), help="How many of the images, from the first.")
 @click.option("--completions", type=click.IntRange(min=1), default=1, help="How many of each image.")
 @options.choices
@@ -49,6 +56,7 @@ def command(
     mask: str,
     mask_missing: bool,
     method: str,
+    fields: tuple[str, ...],
     checkpoint: str | int,
     out: Path,
     as_json: bool,
@@ -58,10 +66,14 @@ def command(
 
     TARGET is a configuration (YAML), a run's folder, its manifest.json, or a saved model.
     """
+    from diffkit.documents import parse
+
+    pairs = (field.partition("=") for field in fields)
+    given = {name: parse(value, f"--option {name}") for name, _, value in pairs}
     result = experiment.impute(
         images,
         mask,
-        method={"method": method, "mask_missing": mask_missing},
+        method={"method": method, "mask_missing": mask_missing, **given},
         path=out / "completed.png",
         model=experiment.model(checkpoint),
         **choices,

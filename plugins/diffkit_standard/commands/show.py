@@ -6,13 +6,14 @@ import inspect
 import json
 from typing import Any
 
+import attrs
 import click
 
 from diffkit.cli.table import table
 from diffkit.errors import ComponentError, InputError
 from diffkit.loading import load_info
 from diffkit.registry import ComponentInfo, create, current, describe
-from diffkit.structure import default_of, settings, spell
+from diffkit.structure import plain, settings, spell
 
 __all__ = ["command"]
 
@@ -60,12 +61,18 @@ def _page(info: ComponentInfo) -> dict[str, Any]:
     }
 
 
-def _parameter(key: str, field: Any) -> dict[str, Any]:
+def _parameter(key: str, field: attrs.Attribute[Any]) -> dict[str, Any]:
     row = {"name": key, "type": spell(field.type), "help": field.metadata.get("help", "")}
-    try:
-        return row | {"required": False, "default": default_of(field, describe)}
-    except LookupError:
-        return row | {"required": True, "default": None}
+    required = field.default is attrs.NOTHING
+    return row | {"required": required, "default": None if required else _default(field)}
+
+
+def _default(field: attrs.Attribute[Any]) -> Any:
+    """A field's default as one would write it."""
+    if not isinstance(field.default, attrs.Factory):  # type: ignore[arg-type]
+        return plain(field.default, describe)
+    factory: Any = field.default
+    return "depends on other fields" if factory.takes_self else plain(factory.factory(), describe)
 
 
 def _text(page: dict[str, Any]) -> str:
