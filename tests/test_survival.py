@@ -44,6 +44,12 @@ def model_in(folder: Path) -> Path | None:
     return next((path.parent for path in (folder / "runs" / "models").glob("*/model.json")), None)
 
 
+def written(folder: Path) -> set[str]:
+    """The names of checkpoints, whole and in writing."""
+    model = model_in(folder)
+    return set() if model is None else {entry.name for entry in (model / "checkpoints").glob("*")}
+
+
 def ended_on(folder: Path) -> dict[str, str]:
     """The checksums of the last checkpoint of a finished training."""
     model = model_in(folder)
@@ -70,15 +76,10 @@ def test_killed_at_any_moment_it_ends_on_the_same_weights(
     chance = random.Random(kills)
     done = 0
     while done < kills:
+        seen = written(tmp_path)  # what the one killed before left half-written is no news
         child = begun(tmp_path)
-        before = model_in(tmp_path)
-        known = storage.snapshot_steps(before) if before else []
         deadline = time.monotonic() + 120
-        while child.poll() is None and time.monotonic() < deadline:
-            model = model_in(tmp_path)
-            writing = model is not None and any((model / "checkpoints").glob(".*.tmp"))
-            if writing or (model is not None and storage.snapshot_steps(model) != known):
-                break
+        while child.poll() is None and time.monotonic() < deadline and not written(tmp_path) - seen:
             time.sleep(0.001)
         time.sleep(chance.choice([0.0, chance.uniform(0.0, 0.02), chance.uniform(0.0, 0.1)]))
         child.kill()
