@@ -311,13 +311,13 @@ class Experiment:
         for name, number in (("count", count), ("completions", completions)):
             if number is not None and number < 1:
                 raise ConfigError(f"{name} is {number}", "at least 1")
-        if path is not None:
-            recording.ensure_writable(Path(path).parent)
         fields = {"method": method} if isinstance(method, str) else dict(method)
         others = choices.pop("conditioners", None)
         before = self._prepared(others) if others is not None else filter(_guides, self._conditioners)
         spec = {"name": "imputation", **fields, "observed": images, "mask": mask}
         imputation: Any = self._prepared([spec])[0]
+        if path is not None:  # after what was given is known to be good, before anything costs time
+            recording.ensure_writable(Path(path).parent)
         few = isinstance(images, str) and images == "held-out"
         rows = slice(8 if few and count is None else count)
         imputation = attrs.evolve(imputation, observed=imputation.observed[rows], mask=imputation.mask[rows])

@@ -172,6 +172,9 @@ def test_a_model_that_answers_in_another_shape_is_refused(wrong: Any) -> None:
 )
 def test_a_model_that_promotes_its_input_does_not_change_the_dtype(sampler: Any) -> None:
     steps = None if isinstance(sampler, dict) else 4
-    promoting = lambda x, t: 0.5 * x * torch.ones(len(x), 1, dtype=torch.float64)  # noqa: E731
+
+    def promoting(x: Tensor, t: Tensor) -> Tensor:
+        return 0.5 * x * torch.ones(len(x), 1, dtype=torch.float64)
+
     result = sample(promoting, sde="vp", sampler=sampler, steps=steps, shape=(3, 2))
     assert result.x.dtype == torch.float32

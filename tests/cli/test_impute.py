@@ -83,6 +83,8 @@ def test_a_mistake_is_one_paragraph(
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
     assert words in err
+    if arguments[0] in ("--mask", "--images"):
+        assert not (tmp_path / "out").exists()
 
 
 def test_experiment_impute_takes_arrays_and_keeps_the_configuration_s_sampler(model: Path) -> None:

@@ -28,7 +28,10 @@ def refusal(features: Any, dataset: Any = "digits") -> str:
 @pytest.fixture
 def without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
-    absent = lambda name, *rest: None if name == "torch_fidelity" else found(name, *rest)  # noqa: E731
+
+    def absent(name: str, *rest: Any) -> Any:
+        return None if name == "torch_fidelity" else found(name, *rest)
+
     monkeypatch.setattr(importlib.util, "find_spec", absent)
     monkeypatch.setattr(inception, "_MODULE", "torch_fidelity_that_is_not_there")
 
