@@ -17,6 +17,7 @@ from diffkit.component import parameter
 from diffkit.errors import ConfigError
 from diffkit.interfaces.network import Level, Network
 from diffkit_standard.networks._embedding import LevelEmbedding
+from diffkit_standard.networks._norm import GroupNorm
 
 __all__ = ["Classifier"]
 
@@ -80,7 +81,7 @@ class _Classifier(nn.Module):
             blocks.append(_Block(width, wider, embedded, config.groups, stride=2))
             width, side = wider, -(-side // 2)
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.GroupNorm(config.groups, width)
+        self.norm = GroupNorm(config.groups, width)
         self.last = nn.Linear(width, classes)
 
     def forward(self, x: Tensor, level: Level, label: Tensor | None = None) -> Tensor:
@@ -98,10 +99,10 @@ class _Block(nn.Module):
 
     def __init__(self, before: int, width: int, embedded: int, groups: int, *, stride: int) -> None:
         super().__init__()
-        self.norm_1 = nn.GroupNorm(groups, before)
+        self.norm_1 = GroupNorm(groups, before)
         self.conv_1 = nn.Conv2d(before, width, 3, stride=stride, padding=1)
         self.modulation = nn.Linear(embedded, 2 * width)
-        self.norm_2 = nn.GroupNorm(groups, width)
+        self.norm_2 = GroupNorm(groups, width)
         self.conv_2 = nn.Conv2d(width, width, 3, padding=1)
         self.skip = nn.Conv2d(before, width, 1, stride=stride)
 

@@ -18,6 +18,7 @@ from diffkit.component import parameter
 from diffkit.errors import ConfigError
 from diffkit.interfaces.network import Level, Network
 from diffkit_standard.networks._embedding import LevelEmbedding
+from diffkit_standard.networks._norm import GroupNorm
 
 __all__ = ["UNet"]
 
@@ -119,7 +120,7 @@ class _UNet(nn.Module):
         self.down = nn.ModuleList(_Down(config, level, widths) for level in range(len(widths)))
         self.middle = _Block(config, widths[-1], widths[-1], attention=False)
         self.up = nn.ModuleList(_Up(config, level, widths) for level in reversed(range(len(widths))))
-        self.norm = nn.GroupNorm(config.groups, widths[0])
+        self.norm = GroupNorm(config.groups, widths[0])
         self.last = _zero(nn.Conv2d(widths[0], folded, 3, padding=1))
 
     def forward(self, x: Tensor, level: Level, label: Tensor | None = None) -> Tensor:
@@ -180,10 +181,10 @@ class _Block(nn.Module):
 
     def __init__(self, config: UNet, before: int, width: int, *, attention: bool) -> None:
         super().__init__()
-        self.norm_1 = nn.GroupNorm(config.groups, before)
+        self.norm_1 = GroupNorm(config.groups, before)
         self.conv_1 = nn.Conv2d(before, width, 3, padding=1)
         self.modulation = nn.Linear(4 * config.channels, 2 * width)
-        self.norm_2 = nn.GroupNorm(config.groups, width)
+        self.norm_2 = GroupNorm(config.groups, width)
         self.dropout = nn.Dropout(config.dropout)
         self.conv_2 = _zero(nn.Conv2d(width, width, 3, padding=1))
         self.skip = nn.Identity() if before == width else nn.Conv2d(before, width, 1)
@@ -207,7 +208,7 @@ class _Attention(nn.Module):
     def __init__(self, config: UNet, width: int) -> None:
         super().__init__()
         self.heads = config.heads
-        self.norm = nn.GroupNorm(config.groups, width)
+        self.norm = GroupNorm(config.groups, width)
         self.project = nn.Linear(width, 3 * width)
         self.out = _zero(nn.Linear(width, width))
 
