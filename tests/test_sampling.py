@@ -537,11 +537,21 @@ import diffkit
 from diffkit.testing.exact import MixtureProblem
 
 rank, world, store, target = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+shape, batch_size = tuple(map(int, sys.argv[5].split("x"))), int(sys.argv[6])
 if world > 1:
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-problem = MixtureProblem(weights=[0.4, 0.6], means=[[-0.8, 0.5], [0.7, 0.2]], variances=[0.1, 0.2])
+sde = diffkit.create("sde", "vp")
+if len(shape) == 2:
+    problem = MixtureProblem(weights=[0.4, 0.6], means=[[-0.8, 0.5], [0.7, 0.2]], variances=[0.1, 0.2])
+    model = problem.model(sde)
+else:
+    torch.manual_seed(0)
+    network = diffkit.create("network", {"name": "unet", "channels": 8, "multipliers": [1, 2], "heads": 2})
+    module = network.build(shape[1:]).eval().requires_grad_(False)
+    for weight in module.parameters():  # the last layer starts at zero
+        weight += 0.05 * torch.randn_like(weight)
+    model = diffkit.create("objective", {"name": "velocity", "sigma_data": 0.5}).model(module, sde)
 asked = 0
-model = problem.model(diffkit.create("sde", "vp"))
 
 def denoise(x, t):
     global asked
@@ -553,9 +563,9 @@ result = diffkit.sample(
     sde="vp",
     sampler="euler-maruyama",
     steps=8,
-    shape=(23, 2),
+    shape=shape,
     first=3,
-    batch_size=4,
+    batch_size=batch_size,
     trajectory=True,
 )
 from safetensors.torch import save_file
@@ -574,7 +584,11 @@ if world > 1:
 """
 
 
-def test_two_processes_give_the_bits_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "shape, batch_size",
+    [("23x2", 4), ("70x1x8x8", 16), pytest.param("1000x1x8x8", 64, marks=pytest.mark.prove)],
+)
+def test_two_processes_give_the_bits_of_one(tmp_path: Path, shape: str, batch_size: int) -> None:
     from safetensors.torch import load_file
 
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
@@ -585,6 +599,8 @@ def test_two_processes_give_the_bits_of_one(tmp_path: Path) -> None:
             str(world),
             str(tmp_path / f"store{world}"),
             str(tmp_path / f"{world}-{rank}"),
+            shape,
+            str(batch_size),
         ]
         return subprocess.Popen([sys.executable, "-c", WORKER, *arguments], env=environment)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import json
@@ -22,7 +23,7 @@ import torch
 from small_training import NETWORK, Bars, Values, small_job
 from torch import Tensor, nn
 
-from diffkit import storage
+from diffkit import storage, training
 from diffkit.batch import Batch
 from diffkit.batches import Batches
 from diffkit.config import TrainingConfig
@@ -86,6 +87,26 @@ def test_dropout_too_goes_on_as_it_would_have(tmp_path: Path) -> None:
         for name in "ab"
     ]
     assert interrupted(jobs[0], 5) == finished(jobs[1])
+
+
+def test_with_its_random_state_dropped_it_goes_on_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the tests above would see, had a training that goes on lost the state of torch's generator."""
+    monkeypatch.setattr(training, "_seeded", lambda *parts: contextlib.nullcontext())
+    jobs = [
+        attrs.evolve(
+            small_job(tmp_path / name, steps=8, save_every=4), network=attrs.evolve(NETWORK, dropout=0.3)
+        )
+        for name in "abc"
+    ]
+    ends = []
+    for job, end in zip(jobs, (finished, finished, lambda job: interrupted(job, 5)), strict=True):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            ends.append(end(job))
+    assert ends[0] == ends[1]
+    assert ends[2]["weights"] != ends[0]["weights"]
 
 
 def test_another_process_ends_with_the_same_bits(tmp_path: Path) -> None:

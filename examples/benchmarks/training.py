@@ -40,7 +40,7 @@ from diffkit.interfaces.model import Model
 from diffkit.training import Trainer, TrainingJob
 
 TURN = 30.0
-TRIAL = 12
+TRIAL = 40
 """Steps by which the time of one is found; the first ones are slower and do not count."""
 
 
@@ -123,7 +123,7 @@ class Diffkit(Side):
         """CPU seconds, of a short training that is thrown away."""
         begun, taken = 0.0, 0
         for step in self._made("trial", TRIAL).steps():
-            if step.step == TRIAL // 2:
+            if step.step == TRIAL // 4:
                 begun, taken = time.process_time(), step.step
         return (time.process_time() - begun) / (TRIAL - taken)
 
