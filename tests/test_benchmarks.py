@@ -98,8 +98,12 @@ def test_training_is_held_against_the_clock(tmp_path: Path) -> None:
     out = tmp_path / "training"
     config = str(HOME.parent / "configs" / "digits.yaml")
     given = ["--config", config, "--minutes", "0.1", "--sides", "diffkit", "--count", "40", "--steps", "5"]
+    given += ["--looks", "1", "--look-count", "20"]
     run("training.py", *given, "--cache", str(tmp_path / "cache"), "--out", str(out))
     figures = json.loads(out.with_suffix(".json").read_text())["diffkit"]
+    (look,) = figures["looks"]
+    assert 0.4 < look["CPU minutes"] / figures["CPU minutes"] < 0.8
+    assert out.with_name("training-minutes.png").stat().st_size > 1000
     assert 0 < figures["CPU minutes"] < 0.15
     assert figures["steps"] > 1
     assert figures["fid"] > 0.0

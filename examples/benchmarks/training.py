@@ -12,8 +12,9 @@ whatever else the machine does weighs on both. The clock stands still while a si
 
 Both draw `--count` samples, the classes in turn, by `--steps` evaluations. FID is by the data set's own
 classifier (features `classifier`) against the training split, beside the floor of as many held-out images;
-agreement is how often that classifier finds the class that was asked for. Leaves a table on stdout, and
-OUT.json, OUT.png (both sheets).
+agreement is how often that classifier finds the class that was asked for. On the way both are looked at
+`--looks` times, evenly spaced, by `--look-count` samples: quality against minutes. Leaves a table on stdout,
+and OUT.json, OUT.png (both sheets), OUT-minutes.png (the curves).
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ import json
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 import diffkit
@@ -51,6 +53,8 @@ class Side(ABC):
 
     def __init__(self) -> None:
         self.seconds, self.done = 0.0, 0
+        self.looks: list[dict[str, float]] = []
+        """What was seen on the way."""
 
     @abstractmethod
     def steps(self) -> Iterator[float]:
@@ -193,13 +197,14 @@ class Diffusers(Side):
         return torch.cat(parts)
 
 
-def train_in_turns(sides: list[Side], budget: float) -> None:
-    """Half a minute of CPU time each, until each has had its budget."""
+def train_in_turns(sides: list[Side], budget: float, looks: int, look: Callable[[Side], None]) -> None:
+    """Half a minute of CPU time each, until each has had its budget; looked at on the way."""
     running = [(side, side.steps()) for side in sides]
     while running:
         for side, steps in list(running):
+            due = budget * (len(side.looks) + 1) / (looks + 1)
             begun = time.process_time()
-            until = begun + min(TURN, budget - side.seconds)
+            until = begun + min(TURN, due - side.seconds)
             ended = False
             while time.process_time() < until:
                 if next(steps, None) is None:
@@ -209,8 +214,25 @@ def train_in_turns(sides: list[Side], budget: float) -> None:
             side.seconds += time.process_time() - begun
             if ended or side.seconds >= budget:
                 running.remove((side, steps))
+            elif side.seconds >= due:
+                look(side)
         told = ", ".join(f"{side.name} {side.done:,} steps in {side.seconds / 60:.1f} min" for side in sides)
         click.echo(told, err=True)
+
+
+def curves(sides: list[Side], rows: dict[str, dict[str, Any]]) -> Figure:
+    """FID against CPU minutes, by the samples of the looks; the last points are of the whole count."""
+    figure = Figure(figsize=(6.0, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for side in sides:
+        seen = [*side.looks, rows[side.name]]
+        axes.plot(
+            [each["CPU minutes"] for each in seen], [each["fid"] for each in seen], "o-", label=side.name
+        )
+        axes.axhline(rows[side.name]["floor"], color="grey", linestyle=":")
+    axes.set(xlabel="CPU minutes of training", ylabel="FID (dotted: held-out images)", yscale="log")
+    axes.legend(frameon=False)
+    return figure
 
 
 def judged(evaluation: Evaluation, config: ExperimentConfig, x: Tensor, label: Tensor) -> dict[str, Any]:
@@ -234,6 +256,8 @@ def judged(evaluation: Evaluation, config: ExperimentConfig, x: Tensor, label: T
 @click.option("--sides", default="diffkit,diffusers", show_default=True)
 @click.option("--count", default=1000, show_default=True)
 @click.option("--steps", default=20, show_default=True, help="Evaluations a sample.")
+@click.option("--looks", default=3, show_default=True, help="On the way, beside the one at the end.")
+@click.option("--look-count", default=250, show_default=True, help="Samples of a look.")
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("runs/cache"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("training"), show_default=True)
 def main(
@@ -243,6 +267,8 @@ def main(
     sides: str,
     count: int,
     steps: int,
+    looks: int,
+    look_count: int,
     cache: Path,
     out: Path,
 ) -> None:
@@ -251,39 +277,50 @@ def main(
     made: list[Side] = []
     for name in sides.split(","):
         made.append(Diffkit(config, budget) if name == "diffkit" else Diffusers(config))
-    train_in_turns(made, budget)
-    evaluation = Evaluation(
-        dataset=config.dataset,
-        metrics={name: diffkit.create("metric", name) for name in ("fid", "class-accuracy")},
-        features=diffkit.create("features", "classifier"),
-        count=count,
-        seed=0,
-        cache=cache,
-    )
     classes = config.dataset.spec().classes
     assert classes is not None
-    label = torch.arange(count) % classes
-    rows, sheets = {}, []
-    for side in made:
+
+    def seen(side: Side, number: int) -> tuple[Tensor, dict[str, Any]]:
+        """Samples of a side as it stands, and how good they are."""
+        evaluation = Evaluation(
+            dataset=config.dataset,
+            metrics={name: diffkit.create("metric", name) for name in ("fid", "class-accuracy")},
+            features=diffkit.create("features", "classifier"),
+            count=number,
+            seed=0,
+            cache=cache,
+        )
+        label = torch.arange(number) % classes
         begun = time.process_time()
         x = side.sample(label, steps)
         seconds = time.process_time() - begun
+        figures = judged(evaluation, config, x, label)
+        return x, {**figures, "CPU minutes": side.seconds / 60.0, "CPU seconds of sampling": seconds}
+
+    def look(side: Side) -> None:
+        side.looks.append(seen(side, look_count)[1])
+        click.echo(f"{side.name}: FID {side.looks[-1]['fid']:.3g} by {look_count} samples", err=True)
+
+    train_in_turns(made, budget, looks, look)
+    rows, sheets = {}, []
+    for side in made:
+        x, figures = seen(side, count)
         rows[side.name] = {
-            **judged(evaluation, config, x, label),
+            **figures,
             "steps": side.done,
             "examples a CPU second": side.done * side.batch_size / side.seconds,
-            "CPU minutes": side.seconds / 60.0,
-            "CPU seconds of sampling": seconds,
         }
         sheets.append(config.dataset.picture(x[:50]))
         for key, value in rows[side.name].items():
             click.echo(f"{side.name:10} {key:24} {value:.4g}")
+        rows[side.name]["looks"] = side.looks
     if len(rows) == 2:
         ours, theirs = rows.values()
         click.echo(f"ratio of FID {theirs['fid'] / ours['fid']:.1f}, of sampling time "
                    f"{theirs['CPU seconds of sampling'] / ours['CPU seconds of sampling']:.1f}")  # fmt: skip
     out.with_suffix(".json").write_text(json.dumps(rows, indent=2) + "\n")
     plots.save(plots.sheet(torch.cat(sheets), columns=10), out.with_suffix(".png"))
+    plots.save(curves(made, rows), out.with_name(f"{out.name}-minutes.png"))
 
 
 if __name__ == "__main__":
