@@ -16,6 +16,8 @@ import multiprocessing
 import os
 import re
 import sys
+import traceback
+from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +29,10 @@ from diffkit.discovery import KINDS, ComponentInfo, Kind, nearest
 from diffkit.errors import ComponentError
 from diffkit.structure import kind_of, settings
 
-__all__ = ["brief", "broken", "find_kind", "interface_of", "load_info", "local_plugin", "verify"]
+__all__ = ["blamed", "brief", "broken", "find_kind", "interface_of", "load_info", "local_plugin", "verify"]
+
+_LOCAL = "diffkit_local_"
+"""How the names of modules begin that are local files."""
 
 
 def find_kind(kind: str) -> Kind:
@@ -117,7 +122,7 @@ def local_plugin(plugin: str) -> ComponentInfo:
 @functools.cache
 def _import_file(file: str, version: str) -> Any:
     """The module in a local file, executed once a version, under a name that no installed module has."""
-    name = f"diffkit_local_{hashlib.sha256(f'{file} {version}'.encode()).hexdigest()[:12]}"
+    name = f"{_LOCAL}{hashlib.sha256(f'{file} {version}'.encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")
@@ -138,6 +143,19 @@ def broken(info: ComponentInfo, reason: str) -> ComponentError:
 def brief(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def blamed(error: BaseException, infos: Iterable[ComponentInfo]) -> str:
+    """The innermost plugin whose code an exception came through, in words; nothing where there is none."""
+    homes = {info.value.partition(":")[0]: info for info in infos if not info.file}
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        module = str(frame.f_globals.get("__name__"))
+        if module.startswith(_LOCAL):
+            return f"the local file {frame.f_code.co_filename}"
+        if module in homes:
+            info = homes[module]
+            return f"the {info.kind} {info.name!r} of {info.distribution} {info.version}"
+    return ""
 
 
 def verify(info: ComponentInfo, timeout: float = 60.0) -> tuple[Literal["ok", "broken"], str]:

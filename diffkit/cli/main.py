@@ -133,10 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout = None  # whoever read the output has left; there is nothing to flush it to
         sys.exit(1)
     except Exception as error:
-        from diffkit.loading import brief
+        from diffkit.loading import blamed, brief
+        from diffkit.registry import current
 
+        who = blamed(error, current().infos)
+        where = f", raised in {who}" if who else ""
         hint = "Run again with --debug, as `diffkit --debug COMMAND ...`, for the traceback."
-        _leave(f"Unexpected {brief(error)}. {hint}", 1, shared["debug"])
+        _leave(f"Unexpected {brief(error)}{where}. {hint}", 1, shared["debug"])
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -17,6 +17,7 @@ import diffkit
 from diffkit.cli import main as cli
 from diffkit.cli.table import table
 from diffkit.errors import RunError
+from diffkit.loading import blamed
 from diffkit.registry import components, using
 
 Outcome = tuple[int, str, str]
@@ -450,6 +451,28 @@ class TestLocalPlugin:
         _, out, _ = diffkit_("--plugin", f"{file}:MyWay", "matrix", "--json")
         assert {row["status"] for row in json.loads(out) if row["sampler"] == "my-way"} == {"allowed"}
         assert not [info for info in components() if info.name == "my-way"]
+
+    def test_what_goes_wrong_in_it_bears_its_name(self, diffkit_: Any, written: Path) -> None:
+        file = written.with_name("own.py")
+        file.write_text(
+            "import attrs\nfrom diffkit.interfaces.sampler import Sampler\n\n"
+            "@attrs.frozen(kw_only=True)\nclass MyWay(Sampler):\n"
+            "    def step(self, problem, x, t, s, carry, noise):\n        return x / (1 // 0), carry\n"
+        )
+        given = ("--set", "sampling.sampler=my-way", "--set", "evaluation.metrics=[]")
+        status, _, err = diffkit_("--plugin", f"{file}:MyWay", "run", str(written), *given)
+        assert status == 1
+        assert "Unexpected ZeroDivisionError: " in err
+        assert f", raised in the local file {file}. Run again" in err
+
+    def test_what_goes_wrong_in_an_installed_one_bears_its_name(self) -> None:
+        with pytest.raises(AttributeError) as caught:
+            diffkit.create("sampler", "ddim").step(None, None, None, None, None, None)
+        said = f"the sampler 'ddim' of diffkit {diffkit.__version__}"
+        assert blamed(caught.value, components()) == said
+        with pytest.raises(ZeroDivisionError) as ours:
+            _ = 1 / 0
+        assert blamed(ours.value, components()) == ""
 
 
 def test_the_group_is_a_click_group() -> None:
