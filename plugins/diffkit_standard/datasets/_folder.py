@@ -7,19 +7,40 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffkit.errors import DataError
-from diffkit.interfaces.dataset import SplitName
-from diffkit_standard.datasets._images import Header, Mode, decode, header, refuse_too_large, resize
+from diffkit.interfaces.dataset import Examples, SplitName
+from diffkit.loading import brief
+from diffkit_standard.datasets._images import (
+    Crop,
+    Header,
+    Mode,
+    decode,
+    header,
+    refuse_too_large,
+    resize,
+)
 
-__all__ = ["Decoding", "Listing", "find_images", "held_out", "list_split", "read_images"]
+__all__ = [
+    "Decoding",
+    "Listing",
+    "find_images",
+    "held_out",
+    "list_split",
+    "read_annotated",
+    "read_annotations",
+    "read_images",
+]
 
 _IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_WITHOUT = "without annotations the photographs are read as data without classes"
 _COMPANIONS = {".csv", ".db", ".html", ".ini", ".json", ".mat", ".md", ".txt", ".xml", ".yaml", ".yml"}
 
 
@@ -29,9 +50,9 @@ class Decoding:
 
     size: tuple[int, int] | None
     mode: Mode | None
-    crop: Literal["center", "none"]
-    max_pixels: int
-    memory_limit_gib: float
+    crop: Crop
+    max_pixels: int = 64_000_000
+    memory_limit_gib: float = 4.0
 
 
 @attrs.frozen(kw_only=True)
@@ -120,6 +141,43 @@ def read_images(files: Sequence[Path], decoding: Decoding) -> Tensor:
     """
     stamps = tuple((path, *_stamp(path)) for path in files)
     return _read(stamps, decoding)
+
+
+def read_annotations(path: Path, key: str) -> NDArray[Any]:
+    """A variable of a MATLAB file; raises `DataError` naming the file."""
+    from scipy.io import loadmat
+
+    try:
+        values: NDArray[Any] = np.atleast_1d(loadmat(path, squeeze_me=True)[key])
+    # A file that is damaged makes the reader fail in any way.
+    except Exception as problem:
+        raise DataError(
+            f"the annotations {path} cannot be read: {brief(problem)}",
+            f"a whole MATLAB file with the variable {key!r}",
+            f"Replace the file by a good copy; {_WITHOUT}",
+        ) from problem
+    return values
+
+
+def read_annotated(
+    files: Sequence[Path], labels: Sequence[int], classes: int, decoding: Decoding
+) -> Examples:
+    """Photographs, and the classes that annotations give them, 1 .. `classes`."""
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing is not None:
+        raise DataError(
+            f"the annotations name {missing}, which is not there",
+            "every photograph that they name",
+            f"Unpack the whole archive; {_WITHOUT}",
+        )
+    strange = next((label for label in labels if not 1 <= label <= classes), None)
+    if strange is not None or not files:
+        raise DataError(
+            f"the annotations of {len(files)} photographs name the class {strange}",
+            f"one or more photographs, of the classes 1 to {classes}",
+            f"Replace the annotations by a good copy; {_WITHOUT}",
+        )
+    return Examples(raw=read_images(files, decoding), label=torch.tensor(labels) - 1)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 import numpy as np
 import torch
+from attrs.validators import in_
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffkit.component import parameter
 from diffkit.errors import DataError
 from diffkit.interfaces.dataset import Examples
 
@@ -34,17 +36,24 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 __all__ = [
+    "Crop",
     "Header",
     "Mode",
+    "Size",
+    "crop_field",
     "decode",
     "header",
     "keep_classes",
     "one_of_classes",
     "refuse_too_large",
     "resize",
+    "sides",
+    "size_field",
 ]
 
+Crop = Literal["center", "none"]
 Mode = Literal["grey", "rgb"]
+Size = int | tuple[int, int]
 
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -80,7 +89,43 @@ def decode(path: Path, mode: Mode, max_pixels: int) -> Tensor:
     return torch.from_numpy(values).reshape(*values.shape[:2], -1).permute(2, 0, 1)
 
 
-def resize(images: Tensor, size: tuple[int, int], crop: Literal["center", "none"] = "none") -> Tensor:
+def size_field(default: Size | None, otherwise: str = "", most: int = 2**24) -> Any:
+    """The field `size` of a data set of images.
+
+    Args:
+        otherwise: what null means, where it is allowed.
+        most: the longest side.
+    """
+
+    def is_size(instance: Any, attribute: Any, value: Any) -> None:
+        both = value if isinstance(value, (tuple, list)) else (value, value)
+        right = len(both) == 2 and all(type(side) is int and 1 <= side <= most for side in both)
+        if not (right or (value is None and otherwise)):
+            raise ValueError(
+                f"{attribute.name!r} must be a side or [height, width], whole numbers from 1 to {most}"
+            )
+
+    meaning = "resize to this many pixels, a side or [height, width] (bicubic, antialiased)"
+    if otherwise:
+        meaning += f"; null = {otherwise}"
+    return parameter(meaning, default, validator=is_size)
+
+
+def crop_field() -> Any:
+    """The field `crop` of a data set of images."""
+    return parameter(
+        "what comes before resizing: a cut about the centre to the new proportions, or none (stretched)",
+        "center",
+        validator=in_(("center", "none")),
+    )
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """Height and width."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def resize(images: Tensor, size: tuple[int, int], crop: Crop = "none") -> Tensor:
     """uint8 (N, C, H, W) at another size: bicubic with antialiasing, rounded and clipped.
 
     `crop="center"` first cuts out the largest centred rectangle of the new proportions; `"none"`

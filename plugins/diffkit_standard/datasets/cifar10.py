@@ -7,19 +7,27 @@ from typing import ClassVar, final
 
 import attrs
 import torch
-from attrs.validators import and_, ge, le, optional
 from torch import Tensor
 
 from diffkit.component import parameter
 from diffkit.errors import DataError
 from diffkit.interfaces.dataset import Dataset, DataSpec, Examples, SplitName
 from diffkit_standard.datasets._folder import Decoding, find_images, read_images
-from diffkit_standard.datasets._images import keep_classes, one_of_classes, resize
+from diffkit_standard.datasets._images import (
+    Crop,
+    Size,
+    crop_field,
+    keep_classes,
+    one_of_classes,
+    resize,
+    sides,
+    size_field,
+)
 
 __all__ = ["CIFAR10"]
 
 _NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_DECODING = Decoding(size=(32, 32), mode="rgb", crop="none", max_pixels=1_000_000, memory_limit_gib=4.0)
+_DECODING = Decoding(size=(32, 32), mode="rgb", crop="none")
 
 
 @final
@@ -42,17 +50,14 @@ class CIFAR10(Dataset):
     classes: tuple[str | int, ...] | None = parameter(
         "keep only these classes, such as [ship]; null = all", None, validator=one_of_classes(_NAMES)
     )
-    size: int | None = parameter(
-        "resize to this many pixels a side (bicubic, antialiased); null = 32",
-        None,
-        validator=optional(and_(ge(1), le(256))),
-    )
+    size: Size = size_field(32, most=256)
+    crop: Crop = crop_field()
 
     def spec(self) -> DataSpec:
-        side = self.size or 32
+        shape = (3, *sides(self.size))
         if self.classes is not None and len(self.classes) == 1:
-            return DataSpec(shape=(3, side, side), levels=256)
-        return DataSpec(shape=(3, side, side), classes=len(self._kept), names=self._kept, levels=256)
+            return DataSpec(shape=shape, levels=256)
+        return DataSpec(shape=shape, classes=len(self._kept), names=self._kept, levels=256)
 
     def load(self, split: SplitName) -> Examples:
         root = Path(self.root).expanduser()
@@ -63,8 +68,7 @@ class CIFAR10(Dataset):
         else:
             raw, label = self._from_batches(root, split)
             examples = keep_classes(raw, label, _NAMES, self.classes)
-        side = self.size or 32
-        return attrs.evolve(examples, raw=resize(examples.raw, (side, side)))
+        return attrs.evolve(examples, raw=resize(examples.raw, sides(self.size), self.crop))
 
     def unrestricted(self) -> CIFAR10:
         return attrs.evolve(self, classes=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import attrs
 import torch
@@ -22,15 +22,9 @@ from diffkit.component import parameter
 from diffkit.errors import DataError
 from diffkit.interfaces.dataset import Dataset, DataSpec, Examples, SplitName
 from diffkit_standard.datasets._folder import Decoding, list_split, read_images
-from diffkit_standard.datasets._images import header
+from diffkit_standard.datasets._images import Crop, Size, crop_field, header, sides, size_field
 
 __all__ = ["ImageFolder"]
-
-
-def _is_size(instance: Any, attribute: Any, value: Any) -> None:
-    sides = value if isinstance(value, (tuple, list)) else (value, value)
-    if value is not None and not (len(sides) == 2 and all(type(side) is int and side >= 1 for side in sides)):
-        raise ValueError(f"{attribute.name!r} must be a side or [height, width], whole numbers from 1")
 
 
 @final
@@ -51,19 +45,11 @@ class ImageFolder(Dataset):
     """
 
     path: str = parameter("the folder; relative to where the command is run")
-    size: int | tuple[int, int] | None = parameter(
-        "resize to this many pixels, a side or [height, width] (bicubic, antialiased); null = as they are",
-        None,
-        validator=_is_size,
-    )
+    size: Size | None = size_field(None, "as they are")
     mode: Literal["grey", "rgb"] | None = parameter(
         "convert every image to this; null = as they are", None, validator=optional(in_(("grey", "rgb")))
     )
-    crop: Literal["center", "none"] = parameter(
-        "what comes before resizing: a cut about the centre to the new proportions, or none (stretched)",
-        "center",
-        validator=in_(("center", "none")),
-    )
+    crop: Crop = crop_field()
     labels: bool | Literal["auto"] = parameter(
         "sub-folders are classes; auto = if there are two or more and no image lies outside them",
         "auto",
@@ -123,6 +109,4 @@ class ImageFolder(Dataset):
 
     @property
     def _size(self) -> tuple[int, int] | None:
-        if isinstance(self.size, int):
-            return self.size, self.size
-        return None if self.size is None else (self.size[0], self.size[1])
+        return None if self.size is None else sides(self.size)

@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import ClassVar, final
 
 import attrs
-from attrs.validators import and_, ge, le, optional
 
 from diffkit.component import parameter
 from diffkit.errors import DataError
 from diffkit.interfaces.dataset import Dataset, DataSpec, Examples, SplitName
-from diffkit_standard.datasets._images import keep_classes, one_of_classes, resize
+from diffkit_standard.datasets._images import (
+    Crop,
+    Size,
+    crop_field,
+    keep_classes,
+    one_of_classes,
+    resize,
+    sides,
+    size_field,
+)
 
 __all__ = ["MNIST"]
 
@@ -38,18 +46,15 @@ class MNIST(Dataset):
     classes: tuple[int | str, ...] | None = parameter(
         "keep only these digits; null = all", None, validator=one_of_classes(_NAMES)
     )
-    size: int | None = parameter(
-        "resize to this many pixels a side (bicubic, antialiased); null = 28",
-        None,
-        validator=optional(and_(ge(1), le(256))),
-    )
+    size: Size = size_field(28, most=256)
+    crop: Crop = crop_field()
 
     def spec(self) -> DataSpec:
-        side = self.size or 28
+        shape = (1, *sides(self.size))
         names = _NAMES if self.classes is None else tuple(str(name) for name in self.classes)
         if len(names) == 1:
-            return DataSpec(shape=(1, side, side), levels=256)
-        return DataSpec(shape=(1, side, side), classes=len(names), names=names, levels=256)
+            return DataSpec(shape=shape, levels=256)
+        return DataSpec(shape=shape, classes=len(names), names=names, levels=256)
 
     def load(self, split: SplitName) -> Examples:
         from torchvision import datasets
@@ -66,8 +71,7 @@ class MNIST(Dataset):
                 " (after removing damaged ones)",
             ) from problem
         examples = keep_classes(data.data[:, None], data.targets, _NAMES, self.classes)
-        side = self.size or 28
-        return attrs.evolve(examples, raw=resize(examples.raw, (side, side)))
+        return attrs.evolve(examples, raw=resize(examples.raw, sides(self.size), self.crop))
 
     def unrestricted(self) -> MNIST:
         return attrs.evolve(self, classes=None)

@@ -1,7 +1,8 @@
-"""Noise level and class as one vector, the same for every network here.
+"""Noise level and class as vectors.
 
-The level enters as Fourier features of v = log(sigma / alpha) / 4 (of t for a process without
-rates), the class as a learnt vector, -1 as a learnt vector of its own; the two are added.
+In `LevelEmbedding` the level enters as Fourier features of v = log(sigma / alpha) / 4 (of t for a process
+without rates), the class as a learnt vector, -1 as a learnt vector of its own; the two are added. Networks
+after published ones form the sinusoids that those have.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from diffkit.interfaces.network import Level
 
-__all__ = ["LevelEmbedding"]
+__all__ = ["LabelEmbedding", "LevelEmbedding", "sinusoids"]
 
 
 class LevelEmbedding(nn.Module):
@@ -34,16 +35,35 @@ class LevelEmbedding(nn.Module):
         turns = torch.logspace(-3.0, 3.0, frequencies, base=2.0)
         self.register_buffer("frequencies", 2.0 * math.pi * turns, persistent=False)
         self.level = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width))
-        self.label = None if classes is None else nn.Embedding(classes + 1, width)
+        self.label = None if classes is None else LabelEmbedding(classes, width)
 
     def forward(self, level: Level, label: Tensor | None, count: int) -> Tensor:
         angles = _coordinate(level).to(self.frequencies)[:, None] * self.frequencies
         vector: Tensor = self.level(torch.cat((angles.cos(), angles.sin()), dim=1))
-        if self.label is None:
-            return F.silu(vector)
-        none = self.label.num_embeddings - 1
-        rows = torch.full((count,), none, device=vector.device) if label is None else label.to(vector.device)
-        return F.silu(vector + self.label(torch.where(rows < 0, none, rows)))
+        return F.silu(vector if self.label is None else vector + self.label(label, count))
+
+
+class LabelEmbedding(nn.Embedding):
+    """A learnt vector for each class, and a last one for none, (B, width).
+
+    Args:
+        classes: how many.
+        width: of the vectors.
+    """
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__(classes + 1, width)
+
+    def forward(self, label: Tensor | None, count: int) -> Tensor:  # type: ignore[override]
+        none, device = self.num_embeddings - 1, self.weight.device
+        rows = torch.full((count,), none, device=device) if label is None else label.to(device)
+        return super().forward(torch.where(rows < 0, none, rows))
+
+
+def sinusoids(position: Tensor, frequencies: Tensor) -> Tensor:
+    """Sines, then cosines, of the position (B,) times each of F frequencies in radians, (B, 2 F)."""
+    angles = position[:, None] * frequencies.to(position)
+    return torch.cat((angles.sin(), angles.cos()), dim=1)
 
 
 def _coordinate(level: Level) -> Tensor:

@@ -18,6 +18,7 @@ from diffkit.component import parameter
 from diffkit.errors import ConfigError
 from diffkit.interfaces.network import Level, Network
 from diffkit_standard.networks._embedding import LevelEmbedding
+from diffkit_standard.networks._ladder import require_sides
 from diffkit_standard.networks._norm import GroupNorm
 
 __all__ = ["UNet"]
@@ -77,20 +78,9 @@ class UNet(Network):
 
     def _check(self, shape: tuple[int, ...]) -> None:
         levels = len(self.multipliers)
-        if len(shape) != 3:
-            raise ConfigError(
-                f"The network unet was given examples of shape {tuple(shape)}",
-                "images (channels, height, width)",
-                "Choose a network for this shape, or reshape the data",
-            )
-        divisor = self.patch * 2 ** (levels - 1)
-        if any(side % divisor for side in shape[1:]):
-            raise ConfigError(
-                f"The network unet was given images of {shape[1]} x {shape[2]}, "
-                f"with {levels} levels and patch {self.patch}",
-                f"sides that {divisor} divides",
-                "Resize the images, shorten network.multipliers or lower network.patch",
-            )
+        words = f"{levels} levels and patch {self.patch}"
+        remedy = ", shorten network.multipliers or lower network.patch"
+        require_sides("unet", shape, self.patch * 2 ** (levels - 1), words, remedy)
         for multiplier in self.multipliers:
             width = self.channels * multiplier
             for key, parts in (("groups", self.groups), ("heads", self.heads)):
