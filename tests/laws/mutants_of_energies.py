@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from mutation import Mutant
+from torch import Tensor
 
 Mutated = partial(Mutant, package="diffkit_energy")
 LANGEVIN, OVERDAMPED = "sdes.langevin Langevin", "samplers.overdamped_langevin OverdampedLangevin"
@@ -14,7 +15,7 @@ SLOPE, SINK, STATE = "score-is-the-slope", "data-sink-and-samples-rise", "state-
 MODEL, JITTER = "_energy(module, x), device", 'noise.stream("jitter").normal_like(batch.x)'
 
 
-def skewed(x):  # type: ignore[no-untyped-def]
+def skewed(x: Tensor) -> Tensor:
     """A well about 1 in the first element, flat in the others."""
     return (x.flatten(1)[:, 0] - 1.0) ** 2
 

@@ -75,7 +75,7 @@ def data_sink_and_samples_rise(objective: Objective) -> None:
             gradients = torch.autograd.grad(loss.mean(), list(module.parameters()))
             with torch.no_grad():
                 for weight, gradient in zip(module.parameters(), gradients, strict=True):
-                    weight -= 1e-2 * gradient
+                    weight.sub_(1e-2 * gradient)
             model = objective.model(module, sde)
             start = sde.prior(batch.x.shape, noise.stream("elsewhere"), torch.float64)
             far = -batch.x if value else start

@@ -124,6 +124,8 @@ def samples_the_law(sampler: Sampler) -> None:
     for name, sde in partners_for(sampler):
         if held and isinstance(sde, GaussianSDE):
             raise NotApplicable("it is held to exact moments or paths: see order, weak-order, tolerance")
+        if not (sampler.stochastic or isinstance(sde, GaussianSDE)):
+            raise NotApplicable("without noise it comes to rest, where the law stays the same")
         problem = GaussianProblem(mean=torch.full((32,), 0.3), covariance=0.25 * torch.eye(32))
         result = sample(
             exact_model(problem, sde), sampler=sampler, shape=(64, 32), dtype=torch.float64, seed=4
