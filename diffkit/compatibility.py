@@ -24,7 +24,7 @@ from diffkit.interfaces.sde import SDE, GaussianSDE
 from diffkit.loading import brief, broken, find_kind
 from diffkit.registry import current
 from diffkit.selection import CAPABILITIES, Finding, Selection, nested
-from diffkit.structure import settings
+from diffkit.structure import kind_of, settings
 
 __all__ = [
     "CAPABILITIES",
@@ -119,7 +119,11 @@ def _refusal(speaker: Component, requirement: Requirement, selection: Selection)
     reason = (
         requirement.reason or f"{subject} needs {requirement.capability} ({meaning}), which {supplier} lacks"
     )
-    return Finding("refused", subject, supplier, reason, requirement.remedy)
+    remedy = requirement.remedy
+    if suppliers and not remedy:
+        other = f"another {requirement.supplier}, or another {kind_of(type(speaker))}"
+        remedy = f"choose {other}: `diffkit matrix` shows which fit"
+    return Finding("refused", subject, supplier, reason, remedy)
 
 
 def _own_words(selection: Selection) -> Iterator[Finding]:

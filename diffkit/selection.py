@@ -20,6 +20,8 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
     {
         "sde.gaussian": "marginals are x_t = alpha_t x_0 + sigma_t eps",
         "sde.linear-drift": "the drift is f(t) x with f not zero",
+        "sde.stationary": "the coefficients are the same at all times, and one law, exp(-E), stays as it is",
+        "sde.model-drift": "the drift is the model's: g^2 / 2 times its score",
         "schedule.preserving": "exp(-B/2) may serve as a signal rate",
         "schedule.pole": "the rate grows without bound towards t = 1",
         "sampler.deterministic": "a step draws no noise",

@@ -21,6 +21,11 @@ from diffkit.registry import KINDS, components
 CORE = Path(diffkit.__file__).parent
 ROOT = CORE.parent
 PLUGINS = ROOT / "plugins"
+PACKAGES = {
+    "diffkit": PLUGINS / "diffkit_standard",
+    "diffkit-energy": PLUGINS / "diffkit-energy" / "diffkit_energy",
+}
+"""The packages of plugins, by the distribution that brings them."""
 SOURCES = sorted([*CORE.rglob("*.py"), *PLUGINS.rglob("*.py")])
 LIGHT = "import click, pluggy, attrs, importlib.metadata"
 
@@ -86,8 +91,8 @@ class TestImports:
     def test_looking_round_imports_neither_torch_nor_any_plugin(self, code: str) -> None:
         loaded = modules_after(code)
         assert "diffkit" in loaded
-        heavy = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "diffkit_standard", "accelerate", "rich"}
-        assert not loaded & heavy
+        heavy = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "accelerate", "rich"}
+        assert not loaded & (heavy | {package.name for package in PACKAGES.values()})
 
     def test_looking_round_is_fast(self) -> None:
         def seconds(*command: str) -> float:
@@ -138,36 +143,44 @@ class TestPlugins:
     def test_packages_are_folders_and_nothing_else(self, path: Path) -> None:
         assert path.read_bytes() == b""
 
-    def test_every_file_holds_the_one_final_class_that_is_registered(self) -> None:
-        registered = {info.value for info in components() if info.distribution == "diffkit"}
+    @pytest.mark.parametrize("distribution,package", PACKAGES.items(), ids=PACKAGES)
+    def test_every_file_holds_the_one_final_class_that_is_registered(
+        self, distribution: str, package: Path
+    ) -> None:
+        registered = {info.value for info in components() if info.distribution == distribution}
         files = [
             path
-            for path in (PLUGINS / "diffkit_standard").rglob("*.py")
+            for path in package.rglob("*.py")
             if not path.name.startswith("_")
-            and path.parent != PLUGINS / "diffkit_standard"
+            and path.parent != package
             and not {"commands", "hooks"} & set(path.parts)
         ]
         found = set()
         for path in files:
             (name,) = final_classes(path)
-            module = ".".join(path.relative_to(PLUGINS).with_suffix("").parts)
+            module = ".".join(path.relative_to(package.parent).with_suffix("").parts)
             found.add(f"{module}:{name}")
         assert found == registered
 
-    def test_every_command_is_registered(self) -> None:
-        registered = {value for owner, _, value in entry_points("diffkit.commands") if owner == "diffkit"}
-        files = (PLUGINS / "diffkit_standard" / "commands").glob("[!_]*.py")
-        assert {f"diffkit_standard.commands.{file.stem}:command" for file in files} == registered
-
-    def test_every_hook_module_is_registered(self) -> None:
-        registered = {value for owner, _, value in entry_points("diffkit.hooks") if owner == "diffkit"}
-        files = (PLUGINS / "diffkit_standard" / "hooks").glob("[!_]*.py")
-        assert {f"diffkit_standard.hooks.{file.stem}" for file in files} == registered
+    @pytest.mark.parametrize("distribution,package", PACKAGES.items(), ids=PACKAGES)
+    @pytest.mark.parametrize("folder,suffix", [("commands", ":command"), ("hooks", "")])
+    def test_every_command_and_every_hook_module_is_registered(
+        self, distribution: str, package: Path, folder: str, suffix: str
+    ) -> None:
+        group = entry_points(f"diffkit.{folder}")
+        registered = {value for owner, _, value in group if owner == distribution}
+        files = (package / folder).glob("[!_]*.py")
+        assert {f"{package.name}.{folder}.{file.stem}{suffix}" for file in files} == registered
 
     def test_the_folder_is_the_kind(self) -> None:
         for info in components():
-            if info.distribution == "diffkit":
+            if info.distribution in PACKAGES:
                 assert info.value.split(".")[1] == KINDS[info.kind].group.removeprefix("diffkit.")
+
+    def test_a_distribution_of_its_own_knows_the_core_alone(self) -> None:
+        package = PACKAGES["diffkit-energy"]
+        for path in package.rglob("*.py"):
+            assert "diffkit_standard" not in path.read_text(encoding="utf-8"), path
 
     @pytest.mark.parametrize("path", sorted((CORE / "interfaces").glob("*.py")), ids=lambda p: p.name)
     def test_interfaces_are_abstract(self, path: Path) -> None:

@@ -390,7 +390,7 @@ class TestHooks:
     def test_installed_ones_are_loaded_and_broken_ones_named(self, site: Any) -> None:
         good = (
             "from diffkit.hooks import implementation\n\n"
-            "@implementation\ndef diffkit_run_end(run):\n    run.append('seen')\n"
+            "@implementation\ndef diffkit_incompatibility(selection):\n    selection.append('seen')\n"
         )
         site.install(
             "listeners",
@@ -401,7 +401,7 @@ class TestHooks:
         try:
             seen: list[str] = []
             with pytest.warns(RuntimeWarning, match="'listeners:bad' cannot be imported: SystemExit"):
-                hooks.broadcast("diffkit_run_end", run=seen, experiment=None)
+                hooks.broadcast("diffkit_incompatibility", selection=seen)
             assert seen == ["seen"]
         finally:
             hooks.installed.cache_clear()

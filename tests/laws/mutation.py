@@ -15,8 +15,6 @@ from diffkit.component import Component
 
 __all__ = ["Mutant", "mutated"]
 
-_PACKAGE = "diffkit_standard"
-
 
 @attrs.frozen
 class Mutant:
@@ -27,6 +25,7 @@ class Mutant:
         fields: of the component.
         helpers: modules that stand between the change and the target, each importing from the one before: the
             first is changed instead of the target's own, the others are read anew.
+        package: that holds the modules.
     """
 
     target: str
@@ -35,6 +34,7 @@ class Mutant:
     law: str
     fields: dict[str, Any] = attrs.field(factory=dict)
     helpers: tuple[str, ...] = ()
+    package: str = "diffkit_standard"
 
     @property
     def module(self) -> str:
@@ -54,9 +54,9 @@ def mutated(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> Component:
     """The wrong component, from the changed source; the right one stays what every other module sees."""
     with pytest.MonkeyPatch.context() as patch:
         changed, *between = *mutant.helpers, mutant.module
-        module = _read(changed, patch, mutant)
+        module = _read(mutant.package, changed, patch, mutant)
         for name in between:
-            module = _read(name, patch)
+            module = _read(mutant.package, name, patch)
     # Annotations are resolved through the module, after this.
     module.__name__ = f"mutant_{mutant.module}"
     cls = vars(module)[mutant.name]
@@ -66,9 +66,9 @@ def mutated(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> Component:
     return component
 
 
-def _read(name: str, patch: pytest.MonkeyPatch, mutant: Mutant | None = None) -> ModuleType:
+def _read(package: str, name: str, patch: pytest.MonkeyPatch, mutant: Mutant | None = None) -> ModuleType:
     """A module's source executed anew, changed if there is a mutant, in the place of the module."""
-    full = f"{_PACKAGE}.{name}"
+    full = f"{package}.{name}"
     file = importlib.import_module(full).__file__
     assert file is not None
     source = Path(file).read_text(encoding="utf-8")

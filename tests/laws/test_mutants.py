@@ -11,6 +11,7 @@ from collections import Counter
 
 import pytest
 from mutants_of_dynamics import GRIDS, PROCESSES, SCHEDULES
+from mutants_of_energies import ENERGIES
 from mutants_of_guidance import CONDITIONERS, OPERATORS
 from mutants_of_learning import DATASETS, FEATURES, NETWORKS, OBJECTIVES
 from mutants_of_measures import METRICS
@@ -31,7 +32,7 @@ MUTANTS = (
     Mutant(ACCURACY, "if state.bad:", "if False:", "refuses-nan"),
     Mutant(ACCURACY, "state.count < 2", "state.count < 1", "refuses-one-example"),
     *SCHEDULES, *PROCESSES, *SAMPLERS, *GRIDS, *CONDITIONERS, *OPERATORS, *METRICS, *NETWORKS, *OBJECTIVES,
-    *DATASETS, *FEATURES,
+    *DATASETS, *FEATURES, *ENERGIES,
 )  # fmt: skip
 SLOW = [mutant for mutant in MUTANTS if mutant.law in ("order", "weak-order", "samples-the-law")]
 SAMPLE = random.Random(0).sample(SLOW, 5)

@@ -21,6 +21,11 @@ from diffkit.noise import Noise
 from diffkit.statistics import DataStatistics
 from diffkit.testing.exact import ExactProblem, PointMass
 from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure, ensure_close
+from diffkit.testing.lawbook.objective_energy import (
+    data_sink_and_samples_rise,
+    score_is_the_slope,
+    state_carries_on,
+)
 from diffkit.testing.lawbook.objective_logits import (
     least_at_the_exact_posterior,
     logits_are_the_posterior,
@@ -195,4 +200,7 @@ LAWS = book_of(
     logits_are_the_posterior,
     least_at_the_exact_posterior,
     no_label_no_loss,
+    score_is_the_slope,
+    data_sink_and_samples_rise,
+    state_carries_on,
 )

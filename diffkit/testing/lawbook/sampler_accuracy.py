@@ -15,7 +15,7 @@ from diffkit.sampling import sample
 from diffkit.testing.exact import ExactProblem, GaussianProblem
 from diffkit.testing.impulses import propagate_moments
 from diffkit.testing.lawbook.base import NotApplicable, ensure
-from diffkit.testing.lawbook.partners import processes_for
+from diffkit.testing.lawbook.partners import exact_model, partners_for, processes_for
 from diffkit.testing.order import (
     OrderMeasurement,
     irregular_times,
@@ -118,13 +118,18 @@ def tolerance(sampler: Sampler) -> None:
 
 
 def samples_the_law(sampler: Sampler) -> None:
-    """A sampler whose steps depend on the state: from the prior to clean data at its default number of steps,
-    samples of a Gaussian of deviation 0.5 have its mean and deviation, within a fifth."""
-    if sampler.affine or (sampler.adaptive and not sampler.stochastic):
-        raise NotApplicable("it is held to exact moments or paths: see order, weak-order, tolerance")
-    for name, sde in processes_for(sampler):
+    """A sampler whose steps depend on the state, or that stays at one law: from the prior on, at its default
+    number of steps, samples of a Gaussian of deviation 0.5 have its mean and deviation, within a fifth."""
+    held = sampler.affine or (sampler.adaptive and not sampler.stochastic)
+    for name, sde in partners_for(sampler):
+        if held and isinstance(sde, GaussianSDE):
+            raise NotApplicable("it is held to exact moments or paths: see order, weak-order, tolerance")
+        if not (sampler.stochastic or isinstance(sde, GaussianSDE)):
+            raise NotApplicable("without noise it comes to rest, where the law stays the same")
         problem = GaussianProblem(mean=torch.full((32,), 0.3), covariance=0.25 * torch.eye(32))
-        result = sample(problem.model(sde), sampler=sampler, shape=(64, 32), dtype=torch.float64, seed=4)
+        result = sample(
+            exact_model(problem, sde), sampler=sampler, shape=(64, 32), dtype=torch.float64, seed=4
+        )
         mean, deviation = float(result.x.mean()), float(result.x.std())
         ensure(
             abs(mean - 0.3) < 0.1 and abs(deviation - 0.5) < 0.1,

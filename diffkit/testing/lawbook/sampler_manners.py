@@ -13,13 +13,14 @@ import attrs
 import torch
 from torch import Tensor
 
+from diffkit.interfaces.model import Model
 from diffkit.interfaces.sampler import Sampler
 from diffkit.noise import Noise
 from diffkit.problem import Problem
 from diffkit.sampling import SampleResult, SampleStep, sample, sample_steps
 from diffkit.testing.impulses import Impulses
 from diffkit.testing.lawbook.base import NotApplicable, ensure, ensure_close
-from diffkit.testing.lawbook.partners import Watched, flat_mixture, processes_for
+from diffkit.testing.lawbook.partners import Watched, exact_model, flat_mixture, partners_for
 
 __all__ = [
     "batch_invariance",
@@ -47,8 +48,8 @@ def _sampled(
     x_init: Tensor | None = None,
     on_step: Callable[[SampleStep], None] | None = None,
 ) -> SampleResult:
-    _, sde = processes_for(sampler)[0]
-    model = flat_mixture(int(torch.tensor(shape[1:]).prod())).model(sde)
+    _, sde = partners_for(sampler)[0]
+    model = exact_model(flat_mixture(int(torch.tensor(shape[1:]).prod())), sde)
     steps = None if sampler.adaptive else _STEPS
     return sample(
         model,
@@ -65,11 +66,11 @@ def _sampled(
 
 def input_untouched(sampler: Sampler) -> None:
     """step(x) does not write to x, nor to the carry it was given."""
-    for _, sde in processes_for(sampler):
+    for _, sde in partners_for(sampler):
         start = torch.linspace(sde.t_max, 0.5 * (sde.t_min + sde.t_max), 5, dtype=torch.float64)
         noise = Noise(seed=0, index=torch.arange(4))
         x = noise.stream("x").normal((4, 3), dtype=torch.float64)
-        problem = Problem.build(flat_mixture(3).model(sde), sde, start.unbind(), noise.index, x)
+        problem = Problem.build(exact_model(flat_mixture(3), sde), sde, start.unbind(), noise.index, x)
         carry, kept = None, []
         for number in range(4):
             kept += [(tensor, tensor.clone()) for tensor in (x, *_tensors(carry))]
@@ -131,8 +132,8 @@ def batch_invariance(sampler: Sampler) -> None:
 
 def reentrant(sampler: Sampler) -> None:
     """One object serves two runs at once: interleaved, they give what each gives by itself."""
-    _, sde = processes_for(sampler)[0]
-    model = flat_mixture(3).model(sde)
+    _, sde = partners_for(sampler)[0]
+    model = exact_model(flat_mixture(3), sde)
     steps = None if sampler.adaptive else _STEPS
 
     def run(seed: int) -> list[Tensor]:
@@ -147,26 +148,26 @@ def reentrant(sampler: Sampler) -> None:
 
 def thread_safe(sampler: Sampler) -> None:
     """One object serves two threads that meet at every call of the model: each gives what it gives alone."""
-    _, sde = processes_for(sampler)[0]
-    model = flat_mixture(3).model(sde)
+    _, sde = partners_for(sampler)[0]
+    model = exact_model(flat_mixture(3), sde)
     steps = None if sampler.adaptive else _STEPS
     meeting = threading.Barrier(2, timeout=10.0)
 
-    def meet(x: Tensor, t: Tensor) -> Tensor:
+    def meet() -> None:
         with contextlib.suppress(threading.BrokenBarrierError):  # the other one is done
             meeting.wait()
-        return model.denoise(x, t)
 
-    def run(denoiser: Callable[[Tensor, Tensor], Tensor], seed: int) -> Tensor:
+    def run(given: Model, seed: int) -> Tensor:
         try:
-            return sample(denoiser, sde=sde, sampler=sampler, steps=steps, shape=(4, 3), seed=seed).x
+            return sample(given, sampler=sampler, steps=steps, shape=(4, 3), seed=seed).x
         finally:
             meeting.abort()
 
-    alone = [run(model.denoise, seed) for seed in (1, 2)]
+    alone = [run(model, seed) for seed in (1, 2)]
     meeting.reset()
+    watched = Watched(model, called=meet)
     with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(contextvars.copy_context().run, run, meet, seed) for seed in (1, 2)]
+        jobs = [pool.submit(contextvars.copy_context().run, run, watched, seed) for seed in (1, 2)]
         together = [job.result() for job in jobs]
     for expected, x in zip(alone, together, strict=True):
         ensure(torch.equal(expected, x), "a run differs when another thread uses the object meanwhile")
@@ -174,12 +175,12 @@ def thread_safe(sampler: Sampler) -> None:
 
 def honest_nfe(sampler: Sampler) -> None:
     """result.nfe = the forward passes that the model itself counts, one sample at a time."""
-    for name, sde in processes_for(sampler):
-        model = Watched(flat_mixture(3), sde)
+    for name, sde in partners_for(sampler):
+        model = Watched(exact_model(flat_mixture(3), sde))
         steps = None if sampler.adaptive else _STEPS
         result = sample(model, sampler=sampler, steps=steps, shape=(1, 3), dtype=torch.float64)
         ensure(result.nfe == model.passes, f"on {name} {result.nfe} were reported, {model.passes} were made")
-        model = Watched(flat_mixture(3), sde)
+        model = Watched(exact_model(flat_mixture(3), sde))
         result = sample(model, sampler=sampler, steps=steps, shape=(5, 3), dtype=torch.float64)
         total = int(result.nfe_per_sample.sum())
         ensure(total == model.passes, f"on {name} a batch reported {total} in all, {model.passes} were made")
@@ -205,11 +206,11 @@ def transition_is_the_step(sampler: Sampler) -> None:
     """x_s = mean + deviation z, with mean and deviation as `transition` gives them."""
     if "sampler.transition" not in sampler.provides:
         raise NotApplicable("its step is not declared to be one Gaussian transition")
-    for name, sde in processes_for(sampler):
+    for name, sde in partners_for(sampler):
         times = torch.linspace(sde.t_max, 0.5 * (sde.t_min + sde.t_max), 4, dtype=torch.float64)
         index = torch.arange(2)
         x = Noise(seed=0, index=index).normal((2, 3), dtype=torch.float64)
-        problem = Problem.build(flat_mixture(3).model(sde), sde, times.unbind(), index, x)
+        problem = Problem.build(exact_model(flat_mixture(3), sde), sde, times.unbind(), index, x)
         carry = None
         for number in range(3):
             t, s = times[number], times[number + 1]

@@ -211,16 +211,19 @@ def precision(sde: SDE) -> None:
 
 
 def shapes(sde: SDE) -> None:
-    """Coefficients have the shape and dtype of t, 0-d or (B,); the drift those of x, and is f(t) x where
-    the process is Gaussian."""
+    """Coefficients have the shape and dtype of t, 0-d or (B,); the drift, unless it is the model's, those of
+    x, and is f(t) x where the process is Gaussian."""
     middle = 0.5 * (sde.t_min + sde.t_max)
     for dtype in (torch.float32, torch.float64):
         for inner in ((2,), (1, 4, 4)):
             x = Noise(seed=0, index=torch.arange(3)).normal((3, *inner), dtype=dtype)
             for t in (torch.tensor(middle, dtype=dtype), torch.full((3,), middle, dtype=dtype)):
-                g, drift = sde.diffusion(t), sde.drift(x, t)
+                g = sde.diffusion(t)
                 what = f"for {dtype} x of {tuple(x.shape)} and t of {tuple(t.shape)}"
                 ensure(g.shape == t.shape and g.dtype == dtype, f"g is {g.dtype} of {tuple(g.shape)} {what}")
+                if "sde.model-drift" in sde.provides:
+                    continue
+                drift = sde.drift(x, t)
                 ensure(
                     drift.shape == x.shape and drift.dtype == dtype,
                     f"the drift is {drift.dtype} of {tuple(drift.shape)} {what}",
@@ -228,6 +231,27 @@ def shapes(sde: SDE) -> None:
                 if isinstance(sde, GaussianSDE):
                     f = float(sde.drift_rate(t.flatten()[0].to(torch.float64)))
                     ensure_close(drift, f * x, 1e-5 * (1.0 + (f * x).abs().double()), "the drift")
+
+
+def stationary(sde: SDE) -> None:
+    """Where one law is to stay as it is: g > 0 and the drift are the same at all times, and the drift, unless
+    it is the model's, is a gradient: its Jacobian is symmetric."""
+    if "sde.stationary" not in sde.provides:
+        raise NotApplicable("its law changes in time")
+    t = _times(sde)
+    g = sde.diffusion(t)
+    ensure(g[0] > 0.0, f"g is {float(g[0]):.6g}")
+    ensure_close(g, g[:1].expand_as(g), 0.0, "g", t)
+    if "sde.model-drift" in sde.provides:
+        return
+    x = Noise(seed=0, index=torch.arange(5)).normal((5, 3), dtype=torch.float64)
+    first, last = (sde.drift(x, t[place]) for place in (0, -1))
+    ensure_close(last, first, 0.0, "the drift at the end, against the beginning")
+    columns = []
+    for column in 1e-4 * torch.eye(3, dtype=torch.float64):
+        columns.append((sde.drift(x + column, t[0]) - sde.drift(x - column, t[0])) / 2e-4)
+    jacobian = torch.stack(columns, dim=2)
+    ensure_close(jacobian, jacobian.mT, 1e-5 * (1.0 + jacobian.abs()), "an element of the drift's Jacobian")
 
 
 LAWS = book_of(
@@ -245,4 +269,5 @@ LAWS = book_of(
     prior_mismatch_stated,
     precision,
     shapes,
+    stationary,
 )

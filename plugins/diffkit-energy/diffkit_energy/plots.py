@@ -1,0 +1,93 @@
+"""Pictures of energies: along training, and as landscapes over images of one or two pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from scipy.ndimage import median_filter
+from torch import Tensor
+
+from diffkit.errors import DataError
+
+__all__ = ["energies", "landscape"]
+
+_COLOURS = ("#0072B2", "#D55E00", "#8c8c8c", "#009E73", "#CC79A7")
+_POINTS = 201
+
+
+def energies(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """Mean energies along training, a colour a kind: every value faintly, and their running median.
+
+    Args:
+        records: lines of a `log.jsonl`; every key `energy_<kind>` is drawn.
+
+    Raises:
+        DataError: no line has any.
+    """
+    kinds = [key for key in (records[-1] if records else {}) if key.startswith("energy_")]
+    if not kinds:
+        raise DataError("the log has no energies", "the log of a training by contrastive-divergence")
+    figure = Figure(figsize=(7.2, 3.4), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    steps = [record["step"] for record in records]
+    for kind, colour in zip(kinds, _COLOURS, strict=False):
+        values = np.array([record[kind] for record in records], dtype=np.float64)
+        trend = median_filter(values, size=max(1, len(values) // 50) | 1, mode="nearest")
+        axes.plot(steps, values, color=colour, alpha=0.2, linewidth=0.8)
+        axes.plot(steps, trend, color=colour, linewidth=1.8, label=kind.removeprefix("energy_"))
+    axes.set(xlabel="step", ylabel="mean energy E")
+    axes.legend(frameon=False)
+    return figure
+
+
+def landscape(
+    energy: Callable[[Tensor], Tensor],
+    shape: tuple[int, ...],
+    *,
+    low: float = -1.0,
+    high: float = 1.0,
+    marks: Mapping[str, Tensor] | None = None,
+) -> Figure:
+    """The energy of every image of one or two pixels: a curve, or a map with contours half a nat apart.
+
+    Args:
+        energy: from (B, *shape) to (B,).
+        shape: of one image: one or two elements in all.
+        low, high: the range of a pixel.
+        marks: images (N, *shape) to be marked in it, such as data and the ends of chains, by name.
+
+    Raises:
+        DataError: images of more elements.
+    """
+    size = math.prod(shape)
+    if size not in (1, 2):
+        raise DataError(f"an image of shape {shape} has {size} elements", "one or two, to be drawn over")
+    line = torch.linspace(low, high, _POINTS)
+    places = torch.cartesian_prod(*size * (line,)).reshape(-1, *shape)
+    with torch.no_grad():
+        heights = energy(places).reshape(*size * (_POINTS,)).numpy()
+    axis = line.numpy()
+    figure = Figure(figsize=(5.4, 4.4) if size == 2 else (5.4, 3.4), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    if size == 1:
+        axes.plot(axis, heights, color="black", linewidth=1.4)
+        axes.set(xlabel="pixel", ylabel="energy E")
+    else:
+        depth = np.minimum(heights.T - heights.min(), 10.0)
+        image = axes.pcolormesh(axis, axis, depth, cmap="viridis", rasterized=True)
+        axes.contour(axis, axis, depth, np.arange(0.5, 10.0, 0.5), colors="white", linewidths=0.4)
+        figure.colorbar(image, ax=axes, label="E above its least, cut at 10")
+        axes.set(xlabel="first pixel", ylabel="second pixel", aspect="equal")
+    for (name, images), colour in zip((marks or {}).items(), _COLOURS, strict=False):
+        x = images.reshape(len(images), size).numpy()
+        with torch.no_grad():
+            y = x[:, 1] if size == 2 else energy(images).numpy()
+        axes.scatter(x[:, 0], y, s=8, color=colour, edgecolors="white", linewidths=0.3, label=name, zorder=3)
+    if marks:
+        axes.legend(loc="upper right", frameon=size == 2)
+    return figure
