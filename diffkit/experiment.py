@@ -27,7 +27,6 @@ from matplotlib.figure import Figure
 from diffkit import (
     checkpoint,
     compatibility,
-    gallery,
     hooks,
     identity,
     measuring,
@@ -50,6 +49,7 @@ from diffkit.interfaces.metric import Measurement, Metric
 from diffkit.interfaces.sde import GaussianSDE
 from diffkit.interruption import Interruption
 from diffkit.journal import Journal
+from diffkit.plots import gallery
 from diffkit.progress import Watch
 from diffkit.sampling import SampleResult, SampleStep
 from diffkit.selection import Finding

@@ -8,31 +8,18 @@ pixels as the canvas it shows. Captions stand in a strip above a row, only where
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import NDArray
 
 from diffkit.errors import DataError
+from diffkit.plots.style import DPI, INK, SMALL, Array, Picture, array
 
-__all__ = ["DPI", "INK", "SMALL", "Array", "array", "mosaic", "tiles"]
-
-Array: TypeAlias = ArrayLike | Tensor
-"""What can be drawn: numpy's arrays, nested lists, torch's tensors on any device."""
-
-DPI = 100
-INK = "#333333"
-SMALL = 8.0
-"""Size of small print, in points."""
+__all__ = ["mosaic", "tiles"]
 
 _CELL, _GAP, _CAPTION = 96, 6, 16
 _UNKNOWN = (255, 0, 255)
-
-
-def array(values: Array) -> NDArray[Any]:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def tiles(pictures: Array) -> NDArray[np.uint8]:
@@ -51,13 +38,10 @@ def tiles(pictures: Array) -> NDArray[np.uint8]:
     return colours
 
 
-def mosaic(
-    figure: type[Figure], pictures: NDArray[np.uint8], columns: int, captions: Sequence[str] = ()
-) -> Figure:
+def mosaic(pictures: NDArray[np.uint8], columns: int, captions: Sequence[str] = ()) -> Figure:
     """The pictures row by row.
 
     Args:
-        figure: the class of what is returned.
         pictures: (N, H, W, 3) bytes.
         columns: of the grid.
         captions: of the first pictures, shortened to their width; an empty one leaves no trace.
@@ -76,7 +60,7 @@ def mosaic(
         top, left = tops[number // columns], lefts[number % columns]
         canvas[top : top + tall, left : left + wide] = picture.repeat(scale, axis=0).repeat(scale, axis=1)
 
-    page = figure(figsize=(size_x / DPI, size_y / DPI), dpi=DPI)
+    page = Picture(figsize=(size_x / DPI, size_y / DPI), dpi=DPI)
     axes = page.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     axes.imshow(canvas, interpolation="nearest", aspect="auto", extent=(0.0, size_x, size_y, 0.0))
