@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,7 +12,7 @@ from diffkit.errors import DataError
 from diffkit.plots.mosaic import mosaic, tiles
 from diffkit.plots.style import Array, array
 
-__all__ = ["before_after", "film_strip", "sheet"]
+__all__ = ["before_after", "class_rows", "film_strip", "rows", "sheet"]
 
 
 def sheet(
@@ -65,6 +65,46 @@ def before_after(original: Array, incomplete: Array, *completed: Array) -> Figur
     """
     kinds = [array(pictures) for pictures in (original, incomplete, *completed)]
     return film_strip(np.stack(kinds), ("original", "incomplete", *("completed" for _ in completed)))
+
+
+def rows(pictures: Mapping[str, Array], captions: Sequence[str] = ()) -> Figure:
+    """Pictures in named rows: a row a number of steps, say, or a way from one sample to another, or a class.
+
+    Args:
+        pictures: (N, 1 or 3, H, W) in [0, 1] by the row's name, all of one size; rows may differ in length.
+        captions: of the columns, written above them.
+    """
+    made = [tiles(row) for row in pictures.values()]
+    if not made or len({row.shape[1:] for row in made}) > 1:
+        raise DataError(
+            f"{len(made)} rows came, of pictures {sorted({row.shape[1:3] for row in made})}",
+            "Expected one row at least, and pictures of one size",
+        )
+    columns = max(map(len, made))
+    full = [
+        np.concatenate([row, np.full((columns - len(row), *row.shape[1:]), 255, np.uint8)]) for row in made
+    ]
+    return mosaic(np.concatenate(full), columns, captions, list(pictures))
+
+
+def class_rows(
+    pictures: Array, labels: Sequence[int] | Array, names: Sequence[str] | None = None, columns: int = 15
+) -> Figure:
+    """A row a class, in the order of the classes, with its name and its first pictures.
+
+    Args:
+        pictures: (N, 1 or 3, H, W) in [0, 1].
+        labels: (N,) classes; pictures of -1 (none) are left out.
+        names: of the classes; by default their numbers.
+        columns: pictures a class at most.
+    """
+    values, classes = array(pictures), array(labels)
+    if len(values) != len(classes):
+        raise DataError(
+            f"{len(classes)} labels came with {len(values)} pictures", "Expected one label a picture"
+        )
+    present = np.unique(classes[classes >= 0])
+    return rows({_class_name(int(each), names): values[classes == each][:columns] for each in present})
 
 
 def _class_name(label: int, names: Sequence[str] | None) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -22,7 +23,6 @@ from torch import Tensor
 from diffkit import storage
 
 __all__ = [
-    "DASHES",
     "DENSITY",
     "DPI",
     "FAINT",
@@ -35,11 +35,13 @@ __all__ = [
     "Picture",
     "array",
     "canvas",
+    "colour_bar",
     "describe",
     "legend",
     "png",
     "save",
     "shades",
+    "stroke",
 ]
 
 Array: TypeAlias = ArrayLike | Tensor
@@ -49,7 +51,6 @@ Function: TypeAlias = Callable[[Tensor], Array]
 """A function of points, such as a log-density (N, D) -> (N,)."""
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", "--", ":", "-.")
 DENSITY = "Blues"
 """The colour map of densities: white where there is nothing."""
 
@@ -92,6 +93,20 @@ def describe(axes: Axes, horizontal: str, vertical: str, title: str = "") -> Non
 
 def legend(axes: Axes, **where: Any) -> None:
     axes.legend(frameon=False, fontsize=SMALL, labelcolor=INK, **where)
+
+
+def colour_bar(axes: Axes, image: ScalarMappable, words: str = "") -> None:
+    """Beside an image, the scale of its colours."""
+    bar = axes.figure.colorbar(image, ax=axes)
+    bar.ax.tick_params(labelsize=SMALL, colors=INK, color=FAINT)
+    bar.outline.set_visible(False)
+    bar.set_label(words, fontsize=NORMAL, color=INK)
+
+
+def stroke(number: int) -> dict[str, Any]:
+    """Colour and dashes of one line of several."""
+    dashes = ("-", "--", ":", "-.")
+    return {"color": PALETTE[number % len(PALETTE)], "linestyle": dashes[number % len(dashes)]}
 
 
 def shades(count: int) -> list[Any]:

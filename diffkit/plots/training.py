@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from diffkit.plots.style import PALETTE, Array, array, canvas, describe, legend
+from diffkit.errors import DataError
+from diffkit.plots.style import PALETTE, Array, array, canvas, describe, legend, stroke
 
-__all__ = ["loss_curve", "tracked"]
+__all__ = ["energies", "loss_curve", "predicted_noise", "tracked"]
 
 
 def loss_curve(steps: Array, losses: Array) -> Figure:
@@ -25,7 +28,7 @@ def loss_curve(steps: Array, losses: Array) -> Figure:
     x, y = array(steps), array(losses).astype(np.float64)
     finite = np.isfinite(y)
     x, y = x[finite], y[finite]
-    trend = median_filter(y, size=max(1, len(y) // 50) | 1, mode="nearest")
+    trend = _trend(y)
     figure, (axes,) = canvas(1, width=7.2, height=3.4)
     axes.plot(x, y, color=PALETTE[0], alpha=0.25, linewidth=0.8, label="each value")
     axes.plot(x, trend, color=PALETTE[0], linewidth=1.8, label="running median")
@@ -56,3 +59,62 @@ def tracked(records: Sequence[Mapping[str, Any]], best: int | None = None) -> Fi
             legend(axes)
         describe(axes, "step", name)
     return figure
+
+
+def energies(steps: Array, values: Mapping[str, Array]) -> Figure:
+    """Energies along training, of data and of samples, say: every value faintly, a running median a line.
+
+    Args:
+        steps: (N,).
+        values: (N,) each, by name.
+    """
+    x = array(steps)
+    figure, (axes,) = canvas(1, width=7.2, height=3.4)
+    for number, (name, energy) in enumerate(values.items()):
+        y = array(energy).astype(np.float64)
+        finite = np.isfinite(y)
+        look = stroke(number)
+        axes.plot(x[finite], y[finite], color=look["color"], alpha=0.2, linewidth=0.8)
+        axes.plot(x[finite], _trend(y[finite]), linewidth=1.8, label=name, **look)
+    describe(axes, "step", "energy")
+    legend(axes)
+    return figure
+
+
+def predicted_noise(pairs: Mapping[str, tuple[Array, Array]]) -> Figure:
+    """Noise as a model sees it against the noise that was added, a panel a model, element by element.
+
+    Each panel holds the density of the pairs (logarithmic), the line where both are equal, and in its title
+    Pearson's correlation r and the root mean squared error.
+
+    Args:
+        pairs: eps and eps_hat, arrays of one shape, by the panel's name ("before training", say).
+    """
+    figure, panels = canvas(len(pairs), width=max(4.2, 3.6 * len(pairs)), height=3.6)
+    for axes, (name, pair) in zip(panels, pairs.items(), strict=True):
+        true, seen = (array(side).astype(np.float64).ravel() for side in pair)
+        if true.shape != seen.shape or not true.size:
+            raise DataError(
+                f"{name}: {true.size} elements of noise came with {seen.size} predicted ones",
+                "Expected two arrays of one shape, for the same elements",
+            )
+        reach = 1.05 * max(np.abs(true).max(), np.abs(seen).max())
+        cells = int(np.clip(np.sqrt(true.size) / 2.0, 20, 90))
+        edges = np.linspace(-reach, reach, cells + 1)
+        counts, _, _ = np.histogram2d(seen, true, bins=(edges, edges))
+        shown = np.ma.masked_equal(counts, 0)
+        axes.pcolormesh(edges, edges, shown, cmap="viridis", norm=LogNorm(1, max(2.0, counts.max())))
+        axes.axline((0.0, 0.0), slope=1.0, color=PALETTE[1], linestyle="--", linewidth=1.2)
+        varies = true.std() > 0.0 and seen.std() > 0.0
+        r = f"r = {np.corrcoef(true, seen)[0, 1]:.3f}" if varies else "r undefined (constant)"
+        error = np.sqrt(np.mean((seen - true) ** 2))
+        axes.set_aspect("equal")
+        title = f"{name}\n{r}, rms error {error:.3g}"
+        describe(axes, r"noise $\epsilon$", r"predicted $\hat\epsilon$", title)
+    return figure
+
+
+def _trend(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The running median over a fiftieth of the values."""
+    trend: NDArray[np.float64] = median_filter(values, size=max(1, len(values) // 50) | 1, mode="nearest")
+    return trend
