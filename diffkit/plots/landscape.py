@@ -15,7 +15,13 @@ _CONTOURS = np.arange(1.0, 13.0)  # nats above the deepest point
 
 
 def densities(
-    true: Function, learnt: Function, *, reach: float = 3.0, depth: float = 0.1, near: float = 0.3
+    true: Function,
+    learnt: Function,
+    *,
+    reach: float = 3.0,
+    side: int = 161,
+    depth: float = 0.1,
+    near: float = 0.3,
 ) -> Figure:
     """Two densities of the plane side by side, with the minima of their energies -log p.
 
@@ -25,9 +31,10 @@ def densities(
     Args:
         true, learnt: log-densities (N, 2) -> (N,) in nats; a constant may be missing (minus an energy, say).
         reach: the panels show [-reach, reach] in both coordinates.
+        side: points of the grid along each.
         depth, near: as for `spurious_minima`.
     """
-    plane = Plane(reach=reach)
+    plane = Plane(reach=reach, side=side)
     cell = (plane.axis[1] - plane.axis[0]) ** 2
     logs = [_normalised(plane.values(function), cell) for function in (true, learnt)]
     peak = max(float(np.exp(values).max()) for values in logs)
