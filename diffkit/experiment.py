@@ -27,7 +27,6 @@ from matplotlib.figure import Figure
 from diffkit import (
     checkpoint,
     compatibility,
-    gallery,
     hooks,
     identity,
     measuring,
@@ -47,9 +46,9 @@ from diffkit.errors import ConfigError, RunError
 from diffkit.evaluation import Evaluation, named
 from diffkit.interfaces.conditioner import Conditioner
 from diffkit.interfaces.metric import Measurement, Metric
-from diffkit.interfaces.sde import GaussianSDE
 from diffkit.interruption import Interruption
 from diffkit.journal import Journal
+from diffkit.plots import gallery
 from diffkit.progress import Watch
 from diffkit.sampling import SampleResult, SampleStep
 from diffkit.selection import Finding
@@ -382,28 +381,21 @@ class Experiment:
         began = time.monotonic()
         recording.ensure_writable(self.folder)
         kept: list[SampleStep] = []
+        few = 8 if self.config.dataset.spec().image else None
 
         def keep(step: SampleStep) -> None:
             if int(step.index[0]) == 0:
-                kept.append(attrs.evolve(step, x=step.x[:8].cpu()))
+                kept.append(attrs.evolve(step, x=step.x[:few].cpu()))
 
         result = self.sample(on_step=keep)
         self._timing["sampling"] = time.monotonic() - began
         if not _is_main():
             return result
         self.write_samples(result, self.folder)
-        dataset, sde = self.config.dataset, self.config.sde
-        for each in self._conditioners:
-            if registry.current().name(each) == "imputation":
-                plots.save(gallery.completions(dataset, each, result.x), self.folder / "completed.png")
-        if isinstance(sde, GaussianSDE):
-            strips = {
-                "forward.png": gallery.forward_strip(dataset, sde, self.config.seed),
-                "reverse.png": gallery.reverse_strip(dataset, sde, kept),
-            }
-            for name, strip in strips.items():
-                if strip is not None:
-                    plots.save(strip, self.folder / name)
+        dataset, sde, seed = self.config.dataset, self.config.sde, self.config.seed
+        pictures = gallery.of_run(dataset, sde, seed, self._conditioners, result, kept)
+        for name, picture in pictures.items():
+            plots.save(picture, self.folder / name)
         return result
 
     def write_samples(self, result: SampleResult, folder: Path) -> None:

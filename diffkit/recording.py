@@ -12,12 +12,13 @@ import attrs
 import numpy as np
 import torch
 
-from diffkit import documents, gallery, identity, plots, storage, tracking
+from diffkit import documents, identity, plots, storage, tracking
 from diffkit.checkpoint import best_step
 from diffkit.config import ExperimentConfig, to_mapping
 from diffkit.errors import ConfigError
 from diffkit.interfaces.dataset import Dataset
 from diffkit.journal import read_log
+from diffkit.plots import gallery
 from diffkit.sampling import SampleResult
 from diffkit.selection import Finding, Selection
 

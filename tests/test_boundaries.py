@@ -94,6 +94,10 @@ class TestImports:
         heavy = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "accelerate", "rich"}
         assert not loaded & (heavy | {package.name for package in PACKAGES.values()})
 
+    def test_the_library_comes_without_its_pictures(self) -> None:
+        drawing = {name for name in modules_after("import diffkit; diffkit.sample") if "plot" in name}
+        assert not drawing, drawing
+
     def test_looking_round_is_fast(self) -> None:
         def seconds(*command: str) -> float:
             start = time.perf_counter()
@@ -187,8 +191,11 @@ class TestPlugins:
         assert final_classes(path) == []
 
 
-CORE_LINES = 5650
+CORE_LINES = 5360
 """A bound to be lowered, and to be raised only for a reason."""
+
+PICTURE_LINES = 380
+"""That of `diffkit.plots`, which draws what the core has computed."""
 
 
 def code_lines(path: Path) -> int:
@@ -218,8 +225,10 @@ def code_lines(path: Path) -> int:
 
 
 def test_the_core_stays_small() -> None:
-    files = [path for path in CORE.rglob("*.py") if CORE / "testing" not in path.parents]
+    apart = {CORE / "testing", CORE / "plots"}
+    files = [path for path in CORE.rglob("*.py") if not apart & set(path.parents)]
     assert sum(map(code_lines, files)) < CORE_LINES
+    assert sum(map(code_lines, (CORE / "plots").glob("*.py"))) < PICTURE_LINES
 
 
 def test_lines_are_counted_rightly(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 @implementation
 def diffkit_sample_step(event: SampleStep, experiment: Experiment) -> None:
-    from diffkit import gallery, plots
+    from diffkit import plots
+    from diffkit.plots import gallery
 
     if event.index[0] != 0:
         return  # one chunk is enough

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diffkit.mosaic import DPI, INK, SMALL
-from diffkit.plots import PALETTE
+from diffkit.plots.style import DPI, INK, PALETTE, SMALL
 from diffkit_standard.commands._figures import Row
 
 __all__ = ["bars"]

@@ -7,32 +7,21 @@ pixels as the canvas it shows. Captions stand in a strip above a row, only where
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import NDArray
 
 from diffkit.errors import DataError
+from diffkit.plots.style import DPI, INK, SMALL, Array, Picture, array
 
-__all__ = ["DPI", "INK", "SMALL", "Array", "array", "mosaic", "tiles"]
-
-Array: TypeAlias = ArrayLike | Tensor
-"""What can be drawn: numpy's arrays, nested lists, torch's tensors on any device."""
-
-DPI = 100
-INK = "#333333"
-SMALL = 8.0
-"""Size of small print, in points."""
+__all__ = ["mosaic", "tiles"]
 
 _CELL, _GAP, _CAPTION = 96, 6, 16
+_LETTER = 0.6 * SMALL * DPI / 72.0  # pixels
 _UNKNOWN = (255, 0, 255)
-
-
-def array(values: Array) -> NDArray[Any]:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def tiles(pictures: Array) -> NDArray[np.uint8]:
@@ -52,15 +41,15 @@ def tiles(pictures: Array) -> NDArray[np.uint8]:
 
 
 def mosaic(
-    figure: type[Figure], pictures: NDArray[np.uint8], columns: int, captions: Sequence[str] = ()
+    pictures: NDArray[np.uint8], columns: int, captions: Sequence[str] = (), names: Sequence[str] = ()
 ) -> Figure:
     """The pictures row by row.
 
     Args:
-        figure: the class of what is returned.
         pictures: (N, H, W, 3) bytes.
         columns: of the grid.
         captions: of the first pictures, shortened to their width; an empty one leaves no trace.
+        names: of the rows, written to their left.
     """
     count, height, width, _ = pictures.shape
     scale = max(1, _CELL // max(height, width))
@@ -68,25 +57,29 @@ def mosaic(
     rows = -(-count // columns)
     strips = [_CAPTION * any(captions[row * columns : (row + 1) * columns]) for row in range(rows)]
     tops = _GAP + np.cumsum(strips) + np.arange(rows) * (tall + _GAP)
-    lefts = _GAP + np.arange(columns) * (wide + _GAP)
-    size_y, size_x = _GAP + sum(strips) + rows * (tall + _GAP), _GAP + columns * (wide + _GAP)
+    margin = math.ceil(_LETTER * max(map(len, names), default=0)) + _GAP * bool(names)
+    lefts = margin + _GAP + np.arange(columns) * (wide + _GAP)
+    size_y = _GAP + sum(strips) + rows * (tall + _GAP)
+    size_x = margin + _GAP + columns * (wide + _GAP)
 
     canvas = np.full((size_y, size_x, 3), 255, dtype=np.uint8)
     for number, picture in enumerate(pictures):
         top, left = tops[number // columns], lefts[number % columns]
         canvas[top : top + tall, left : left + wide] = picture.repeat(scale, axis=0).repeat(scale, axis=1)
 
-    page = figure(figsize=(size_x / DPI, size_y / DPI), dpi=DPI)
+    page = Picture(figsize=(size_x / DPI, size_y / DPI), dpi=DPI)
     axes = page.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     axes.imshow(canvas, interpolation="nearest", aspect="auto", extent=(0.0, size_x, size_y, 0.0))
     for number, caption in enumerate(captions):
         x, y = lefts[number % columns] + wide / 2, tops[number // columns] - 3
         axes.text(x, y, _fitted(caption, wide), ha="center", fontsize=SMALL, color=INK)
+    for top, name in zip(tops, names, strict=False):
+        axes.text(margin, top + tall / 2, name, ha="right", va="center", fontsize=SMALL, color=INK)
     return page
 
 
 def _fitted(caption: str, width: int) -> str:
-    """As much of a caption as fits `width` pixels, at 0.6 of the font size a letter."""
-    room = max(1, int(width / (0.6 * SMALL * DPI / 72.0)))
+    """As much of a caption as fits `width` pixels."""
+    room = max(1, int(width / _LETTER))
     return caption if len(caption) <= room else caption[: max(1, room - 1)] + "…"

@@ -1,25 +1,27 @@
-"""Pictures of an experiment: its samples, and what noise does to data and sampling to noise."""
+"""Pictures of an experiment: its samples, its process, and what noise does to data and sampling to noise."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffkit import plots
+from diffkit import plots, registry
+from diffkit.component import Component
 from diffkit.interfaces.dataset import Dataset
-from diffkit.interfaces.sde import GaussianSDE
+from diffkit.interfaces.sde import SDE, GaussianSDE
 from diffkit.noise import Noise
-from diffkit.sampling import SampleStep
+from diffkit.sampling import SampleResult, SampleStep
+from diffkit.selection import nested
 from diffkit.tensors import expand
 
-__all__ = ["completions", "forward_strip", "reverse_strip", "sheet"]
+__all__ = ["completions", "forward_strip", "of_run", "reverse_strip", "sheet"]
 
 _FRAMES = 10
-_ROWS = 6
+_ROWS, _POINTS = 6, 500
 _COMPLETED = 10
 
 
@@ -33,6 +35,34 @@ def sheet(dataset: Dataset, x: Tensor, label: Tensor | None = None) -> Figure:
     if spec.shape == (2,):
         return plots.scatter(dataset.decode(x))
     return plots.lines(dataset.decode(x).flatten(1)[:64])
+
+
+def of_run(
+    dataset: Dataset,
+    sde: SDE,
+    seed: int,
+    conditioners: Iterable[Component],
+    result: SampleResult,
+    steps: Sequence[SampleStep],
+) -> dict[str, Figure]:
+    """What a run's folder shows beside its sheet of samples, by the file's name.
+
+    Args:
+        steps: states of the run's first samples, from the start on.
+    """
+    spec, label, name = dataset.spec(), result.label, registry.current().name
+    shown: dict[str, Figure | None] = {}
+    if spec.image and len(set(label[label >= 0].tolist())) > 1:
+        shown["classes.png"] = plots.class_rows(dataset.picture(result.x.cpu()), label, spec.names or None)
+    for each in conditioners:
+        if name(each) == "imputation":
+            shown["completed.png"] = completions(dataset, each, result.x)
+    if isinstance(sde, GaussianSDE):
+        words = [name(sde), *(name(inner) for kind, inner in nested(sde) if kind == "schedule")]
+        shown["schedule.png"] = plots.schedules({", ".join(words): sde})
+        shown["forward.png"] = forward_strip(dataset, sde, seed)
+        shown["reverse.png"] = reverse_strip(dataset, sde, steps)
+    return {file: figure for file, figure in shown.items() if figure is not None}
 
 
 def completions(dataset: Dataset, imputation: Any, completed: Tensor) -> Figure:
@@ -54,28 +84,30 @@ def completions(dataset: Dataset, imputation: Any, completed: Tensor) -> Figure:
 
 
 def forward_strip(dataset: Dataset, sde: GaussianSDE, seed: int) -> Figure | None:
-    """Real examples on their way to noise, in ten frames; None where examples are no images."""
-    x_0 = dataset.encode(dataset.load("train").raw[:_ROWS])
+    """Real examples on their way to noise, in ten frames; None where they are neither images nor points."""
+    x_0 = dataset.encode(dataset.load("train").raw[: _ROWS if dataset.spec().image else _POINTS])
     eps = Noise(seed=seed, index=torch.arange(len(x_0))).stream("forward").normal_like(x_0)
     times = torch.linspace(sde.t_min, sde.t_max, _FRAMES, dtype=torch.float64)
     return _strip(dataset, sde, [(sde.perturb(x_0, t, eps), t) for t in times])
 
 
 def reverse_strip(dataset: Dataset, sde: GaussianSDE, steps: Sequence[SampleStep]) -> Figure | None:
-    """A sampling run on its way from noise, in ten frames; None where samples are no images."""
+    """A sampling run on its way from noise, in ten frames; None where there are neither images nor points."""
     places = torch.linspace(0, len(steps) - 1, min(_FRAMES, len(steps))).round().long().tolist()
-    return _strip(dataset, sde, [(steps[place].x[:_ROWS], steps[place].s) for place in places])
+    return _strip(dataset, sde, [(steps[place].x, steps[place].s) for place in places])
 
 
 def _strip(
     dataset: Dataset, sde: GaussianSDE, states: Sequence[tuple[Tensor, Tensor | None]]
 ) -> Figure | None:
     """States x_t / sqrt(alpha^2 + sigma^2), so that an exploding process stays on the page, left to right."""
-    if not dataset.spec().image:
+    spec = dataset.spec()
+    if not spec.image and spec.shape != (2,):
         return None
     frames, captions = [], []
     for x, t in states:
         size = torch.ones(()) if t is None else torch.sqrt(sde.alpha(t) ** 2 + sde.sigma(t) ** 2)
-        frames.append(dataset.picture(x / expand(size, x)))
+        seen = x / expand(size, x)
+        frames.append(dataset.picture(seen[:_ROWS]) if spec.image else seen)
         captions.append("clean" if t is None else f"t = {float(t):.2f}")
-    return plots.film_strip(torch.stack(frames), captions)
+    return (plots.film_strip if spec.image else plots.clouds)(torch.stack(frames), captions)

@@ -132,6 +132,37 @@ def test_before_after_reads_from_left_to_right(tmp_path: Path) -> None:
     assert [text.get_text() for text in figure.axes[0].texts] == ["original", "incomplete", "completed"]
 
 
+def test_rows_hold_their_pictures_beside_their_names(tmp_path: Path) -> None:
+    levels = random_pictures(5, 3, 32, 32)
+    figure = plots.rows({"1 step": levels[:2] / 255.0, "20 steps": levels[2:] / 255.0}, ["a", "b", "c"])
+    page = pixels(figure, tmp_path)
+    margin = page.shape[1] - 3 * (96 + GAP) - GAP
+    for number, picture in enumerate(levels):
+        row, column = (0, number) if number < 2 else (1, number - 2)
+        top, left = GAP + STRIP + row * (96 + GAP), margin + GAP + column * (96 + GAP)
+        assert np.array_equal(tile(page, top, left, (32, 32), 3), np.moveaxis(picture, 0, -1))
+    assert (
+        page[GAP + STRIP : GAP + STRIP + 96, margin + 2 * (96 + GAP) + 1 :].min() == 255
+    )  # the row is short
+    written = {text.get_text(): text for text in figure.axes[0].texts}
+    assert set(written) == {"a", "b", "c", "1 step", "20 steps"}
+    assert written["20 steps"].get_position() == (margin, GAP + STRIP + 96 + GAP + 48)
+    assert written["20 steps"].get_window_extent().x0 >= 0.0
+    assert page[:, :margin].min() < 128
+
+
+def test_classes_have_a_row_each_in_their_order(tmp_path: Path) -> None:
+    levels, labels = random_pictures(7, 1, 32, 32), torch.tensor([2, 0, -1, 2, 0, 2, 2])
+    page = pixels(plots.class_rows(levels / 255.0, labels, ["cat", "dog", "ship"], columns=3), tmp_path)
+    margin = page.shape[1] - 3 * (96 + GAP) - GAP
+    for row, rows in enumerate([[1, 4], [0, 3, 5]]):
+        for column, number in enumerate(rows):
+            top, left = GAP + row * (96 + GAP), margin + GAP + column * (96 + GAP)
+            assert np.array_equal(tile(page, top, left, (32, 32), 3)[..., 0], levels[number, 0])
+    figure = plots.class_rows(levels / 255.0, labels, ["cat", "dog", "ship"])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["cat", "ship"]
+
+
 def test_the_loss_curve_shows_each_finite_value_and_a_running_median() -> None:
     steps = np.arange(1000)
     losses = np.where(steps % 2 == 0, 1.0, 3.0)
@@ -152,7 +183,7 @@ def test_the_loss_curve_is_linear_below_zero() -> None:
 
 def test_schedules_draw_the_rates_over_the_times_of_each_process() -> None:
     figure = plots.schedules({"circle": Circle(), "wide": Circle(scale=50.0)})
-    signal, noise = figure.axes
+    signal, noise, _ = figure.axes
     for line in signal.lines:
         assert np.allclose(line.get_ydata(), np.cos(line.get_xdata()), atol=1e-12)
     for line, scale in zip(noise.lines, (1.0, 50.0), strict=True):
@@ -187,6 +218,8 @@ def test_vectors_and_signals_are_drawn_too() -> None:
         lambda: plots.film_strip(np.zeros((4, 1, 8, 8)), ["one"] * 4),
         lambda: plots.scatter(np.zeros((4, 3))),
         lambda: plots.lines(np.zeros(4)),
+        lambda: plots.rows({"a": np.zeros((1, 1, 8, 8)), "b": np.zeros((1, 1, 9, 8))}),
+        lambda: plots.class_rows(np.zeros((4, 1, 8, 8)), [1, 2]),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_with_its_shape(draw: object) -> None:
