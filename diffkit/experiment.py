@@ -384,8 +384,8 @@ class Experiment:
         kept: list[SampleStep] = []
 
         def keep(step: SampleStep) -> None:
-            if int(step.index[0]) == 0:
-                kept.append(attrs.evolve(step, x=step.x[:8].cpu()))
+            if (x := gallery.worth_keeping(step)) is not None:
+                kept.append(attrs.evolve(step, x=x))
 
         result = self.sample(on_step=keep)
         self._timing["sampling"] = time.monotonic() - began
@@ -400,10 +400,12 @@ class Experiment:
             strips = {
                 "forward.png": gallery.forward_strip(dataset, sde, self.config.seed),
                 "reverse.png": gallery.reverse_strip(dataset, sde, kept),
+                "schedule.png": plots.schedules({registry.current().name(sde): sde}),
             }
             for name, strip in strips.items():
                 if strip is not None:
                     plots.save(strip, self.folder / name)
+            gallery.film(dataset, sde, kept, self.folder / "frames.png")
         return result
 
     def write_samples(self, result: SampleResult, folder: Path) -> None:
