@@ -49,7 +49,7 @@ from diffkit.interfaces.metric import Measurement, Metric
 from diffkit.interruption import Interruption
 from diffkit.journal import Journal
 from diffkit.plots import gallery
-from diffkit.progress import Watch
+from diffkit.progress import Watch, aloud
 from diffkit.sampling import SampleResult, SampleStep
 from diffkit.selection import Finding
 from diffkit.sharding import barrier, join, largest, processes
@@ -189,7 +189,7 @@ class Experiment:
         """
         folder = self.model_folder
         recording.ensure_writable(folder.parent)
-        with _only_trainer(folder):
+        with self._aloud(), _only_trainer(folder):
             self._train(folder, fresh)
         self._saved, self._loaded = folder, None
         return self.model()
@@ -245,6 +245,7 @@ class Experiment:
         number = chosen.count if count is None else count
 
         def tell(step: SampleStep) -> None:
+            watch.at(int(step.index[0]) - first + len(step.index) * step.number // max(1, step.total))
             hooks.broadcast("diffkit_sample_step", event=step, experiment=self)
             if on_step is not None:
                 on_step(step)
@@ -252,22 +253,24 @@ class Experiment:
         method = registry.create("sampler", sampler) if other else chosen.sampler
         moves = chosen.steps if steps is None and not other else steps
         grid = None if other else chosen.grid
-        if grid is not None:
-            grid = grid.fitted_to(trained, self._model_home(), method, moves, made, self._say)
-        return sampling.sample(
-            trained,
-            sde=self.config.sde,
-            sampler=method,
-            steps=moves,
-            grid=grid,
-            shape=(number, *trained.spec.shape),
-            conditioners=made,
-            seed=self.config.seed if seed is None else seed,
-            first=first,
-            batch_size=chosen.batch_size,
-            trajectory=trajectory,
-            on_step=tell,
-        )
+        with self._aloud():
+            if grid is not None:
+                grid = grid.fitted_to(trained, self._model_home(), method, moves, made, self._say)
+            with Watch("sampling", number, "samples") as watch:
+                return sampling.sample(
+                    trained,
+                    sde=self.config.sde,
+                    sampler=method,
+                    steps=moves,
+                    grid=grid,
+                    shape=(number, *trained.spec.shape),
+                    conditioners=made,
+                    seed=self.config.seed if seed is None else seed,
+                    first=first,
+                    batch_size=chosen.batch_size,
+                    trajectory=trajectory,
+                    on_step=tell,
+                )
 
     def sample_and_plot(
         self, count: int | None = None, *, path: str | Path | None = None, **choices: Any
@@ -336,7 +339,8 @@ class Experiment:
         model = self.model(checkpoint_name)
         section = self.config.evaluation
         evaluation = self._evaluation(section.metrics, section.count)
-        figures = evaluation.run(model, self._measured(model, section.count)) if section.metrics else {}
+        with self._aloud():
+            figures = evaluation.run(model, self._measured(model, section.count)) if section.metrics else {}
         if _is_main():
             recording.ensure_writable(self.folder)
             plain = {name: attrs.asdict(figure) for name, figure in figures.items()}
@@ -363,7 +367,8 @@ class Experiment:
         recording.ensure_writable(self.runs)
         for finding in self.findings:
             self._say(f"caveat: {finding.subject}: {finding.reason}")
-        self._evaluation(self.config.evaluation.metrics, 0).prepare()
+        with self._aloud():
+            self._evaluation(self.config.evaluation.metrics, 0).prepare()
         _ = self._conditioners  # what they take from files is looked at before training
         self.train(fresh=fresh)
         self.draw()
@@ -381,11 +386,10 @@ class Experiment:
         began = time.monotonic()
         recording.ensure_writable(self.folder)
         kept: list[SampleStep] = []
-        few = 8 if self.config.dataset.spec().image else None
 
         def keep(step: SampleStep) -> None:
-            if int(step.index[0]) == 0:
-                kept.append(attrs.evolve(step, x=step.x[:few].cpu()))
+            if (x := gallery.worth_keeping(step)) is not None:
+                kept.append(attrs.evolve(step, x=x))
 
         result = self.sample(on_step=keep)
         self._timing["sampling"] = time.monotonic() - began
@@ -396,6 +400,7 @@ class Experiment:
         pictures = gallery.of_run(dataset, sde, seed, self._conditioners, result, kept)
         for name, picture in pictures.items():
             plots.save(picture, self.folder / name)
+        gallery.film(dataset, sde, kept, self.folder / "frames.png")
         return result
 
     def write_samples(self, result: SampleResult, folder: Path) -> None:
@@ -471,9 +476,8 @@ class Experiment:
         if tracker is not None:
             tracker.look(trainer)
         self._say(f"model: {found}")
-        quiet = self._quiet or not _is_main()
         with (
-            Watch("training", trainer.total, "steps", quiet=quiet) as watch,
+            Watch("training", trainer.total, "steps") as watch,
             Journal(folder, enabled=_is_main()) as log,
             Interruption() as interruption,
         ):
@@ -529,13 +533,16 @@ class Experiment:
         """The samples that figures rest on, chunk by chunk, so that memory stays flat."""
         world, _ = processes()
         size = self.config.sampling.batch_size * world
-        with Watch("sampling", total, "samples", quiet=self._quiet or not _is_main()) as watch:
+        with Watch("sampling", total, "samples") as watch:
             for first in range(0, total, size):
                 result = self.sample(min(size, total - first), first=first, model=model, **choices)
                 yield from measuring.sample_batches(
                     self.config.dataset, result.x.cpu(), label=result.label, first=first
                 )
                 watch.at(min(first + size, total))
+
+    def _aloud(self) -> contextlib.AbstractContextManager[None]:
+        return aloud(not self._quiet and _is_main())
 
     def _say(self, text: str) -> None:
         if not self._quiet and _is_main():

@@ -15,6 +15,7 @@ from diffkit.interfaces.dataset import Dataset, SplitName
 from diffkit.interfaces.features import FeatureExtractor
 from diffkit.interfaces.metric import Measurement, Metric, MetricContext
 from diffkit.noise import Noise
+from diffkit.progress import watched
 
 __all__ = ["accumulate", "finish", "identity_of_split", "real_batches", "sample_batches"]
 
@@ -78,7 +79,8 @@ def real_batches(
     if count is not None and count < len(examples):
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randperm(len(examples), generator=generator)[:count]
-    for index in torch.split(torch.arange(len(rows)), batch_size):
+    parts = torch.split(torch.arange(len(rows)), batch_size)
+    for index in watched(parts, "real examples", len(parts), "batches"):
         chosen = rows[index]
         label = None if examples.label is None else examples.label[chosen]
         yield Batch(x=dataset.encode(examples.raw[chosen]), index=index, label=label, source=source)

@@ -1,44 +1,84 @@
-"""What a person sees while something takes longer than two seconds."""
+"""What a person sees while something takes longer than two seconds: always on stderr, never on stdout.
+
+A live bar on a terminal, a plain line now and then elsewhere. It is silent by itself; who wants to hear
+says so around the work, as an `Experiment` does:
+
+    with aloud():
+        grid = diffkit.fit_grid(...)
+"""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from typing import Self
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
+from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "aloud", "watched"]
+
+T = TypeVar("T")
 
 _PATIENCE = 2.0  # seconds before anything is said
 _INTERVAL = 10.0  # seconds between plain lines
 
+_heard: ContextVar[bool] = ContextVar("heard", default=False)
+_open: ContextVar[tuple[str, ...]] = ContextVar("open", default=())  # titles of the watches around this one
+_screen: ContextVar[Progress | None] = ContextVar("screen", default=None)
+
+
+@contextlib.contextmanager
+def aloud(wanted: bool = True) -> Iterator[None]:
+    """Has the watches inside heard, or silenced."""
+    token = _heard.set(wanted)
+    try:
+        yield
+    finally:
+        _heard.reset(token)
+
+
+def watched(items: Iterable[T], title: str, total: int, unit: str) -> Iterator[T]:
+    """The items, each a unit of a `Watch` once the next one is asked for."""
+    with Watch(title, total, unit) as watch:
+        for done, item in enumerate(items):
+            watch.at(done)
+            yield item
+
 
 class Watch:
-    """A live bar on a terminal, a plain line now and then elsewhere, silence if asked; always on stderr.
+    """How far something is. One inside another stands below it; of two with one title the inner is mute.
 
     Args:
         title: what goes on, such as "training".
         total: how many units it has.
         unit: what they are called, in the plural.
-        quiet: say nothing.
     """
 
-    def __init__(self, title: str, total: int, unit: str, *, quiet: bool = False) -> None:
-        self._title, self._total, self._unit, self._quiet = title, total, unit, quiet
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self._title, self._total, self._unit = title, total, unit
         self._began = self._said = time.monotonic()
         self._first: int | None = None
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
+        self._around = _open.get()
+        self._mute = not _heard.get() or title in self._around
+        self._task: TaskID | None = None
+        self._own: Progress | None = None
 
     def __enter__(self) -> Self:
+        _open.set((*self._around, self._title))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        if kind is None and not self._quiet and self.seconds > _PATIENCE:
+        _open.set(self._around)
+        if self._own is not None:
+            self._own.stop()
+            _screen.set(None)
+        elif self._task is not None and (screen := _screen.get()) is not None:
+            screen.remove_task(self._task)
+        if kind is None and not self._mute and not self._around and self.seconds > _PATIENCE:
             print(f"{self._title}: {self._total:,} {self._unit} in {self.seconds:.0f} s", file=sys.stderr)
 
     @property
@@ -49,22 +89,23 @@ class Watch:
     def at(self, done: int, fact: str = "") -> None:
         """`done` units are done; `fact` is a word on how it goes, such as the loss."""
         if self._first is None:
-            self._first = done - 1
-        if self._quiet or self.seconds < _PATIENCE:
+            self._first = max(0, done - 1)
+        if self._mute or self.seconds < _PATIENCE:
             return
-        if sys.stderr.isatty():
-            self._draw(done, fact)
+        rate = (done - self._first) / self.seconds
+        words = [*([fact] if fact else []), f"{rate:.3g} a second"]
+        if sys.stderr.isatty() and not Console(stderr=True).is_dumb_terminal:
+            self._draw(done, ", ".join(words))
         elif time.monotonic() - self._said >= _INTERVAL:
             self._said = time.monotonic()
-            rate = (done - self._first) / self.seconds
-            left = (self._total - done) / rate
-            words = [f"{done:,} of {self._total:,} {self._unit}", *([fact] if fact else [])]
-            words += [f"{rate:.3g} a second", f"{left:.0f} s left"]
-            print(f"{self._title}: {', '.join(words)}", file=sys.stderr, flush=True)
+            left = [f"{(self._total - done) / rate:.0f} s left"] if rate else []
+            told = ", ".join([f"{done:,} of {self._total:,} {self._unit}", *words, *left])
+            print(f"{self._title}: {told}", file=sys.stderr, flush=True)
 
     def _draw(self, done: int, fact: str) -> None:
-        if self._bar is None:
-            self._bar = Progress(
+        screen = _screen.get()
+        if screen is None:
+            screen = self._own = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
@@ -73,6 +114,8 @@ class Watch:
                 console=Console(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task(self._title, total=self._total, fact=fact)
-            self._bar.start()
-        self._bar.update(self._task, completed=done, fact=fact)
+            _screen.set(screen)
+            screen.start()
+        if self._task is None:
+            self._task = screen.add_task(self._title, total=self._total, fact=fact)
+        screen.update(self._task, completed=done, fact=fact)

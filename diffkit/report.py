@@ -6,8 +6,9 @@ of the run is escaped. A piece that is missing or damaged is named on the page a
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,11 +16,11 @@ from typing import Any
 import attrs
 import jinja2
 
-from diffkit import storage
+from diffkit import compatibility, storage
 from diffkit.errors import InputError
 from diffkit.run_folder import RunFolder
 
-__all__ = ["build"]
+__all__ = ["build", "chart", "write"]
 
 _PICTURES = {
     "samples.png": "Sheet of the generated samples.",
@@ -27,6 +28,8 @@ _PICTURES = {
     "reverse.png": "Film strip of the reverse process: each row turns noise into a sample, left to right.",
     "loss.png": "Training loss against the step: every value faintly, their running median as a line.",
 }
+_FRAMES = "frames.png"
+_FRAMES_ALT = "Frames of the reverse process, one under the other, from noise to samples."
 _RECORDS = ("config.yaml", "manifest.json", "metrics.json", "log.jsonl", "samples.npz")
 _LABELS = {"samples": "samples", "floor": "real data (floor)", "noise": "pure noise"}
 
@@ -43,30 +46,46 @@ def build(run_folder: Path) -> Path:
             f"It would hold some of {', '.join(_RECORDS)}",
             "Name a folder that `diffkit run` has written",
         )
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("diffkit"),
+    return write("report.html", _contents(RunFolder(run_folder)), run_folder / "report.html")
+
+
+def write(template: str, contents: Mapping[str, Any], page: Path, *more: Path) -> Path:
+    """Renders a template of diffkit's, or of a folder in `more`, to `page`, and returns `page`."""
+    storage.write_text(page, _environment(more).get_template(template).render(contents))
+    return page
+
+
+@functools.cache
+def _environment(more: tuple[Path, ...]) -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader("diffkit"), jinja2.FileSystemLoader(more)]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html").render(_contents(RunFolder(run_folder)))
-    storage.write_text(run_folder / "report.html", page)
-    return run_folder / "report.html"
 
 
 def _contents(run: RunFolder) -> dict[str, Any]:
     """Every name the template uses."""
     config, manifest = run.mapping("config.yaml"), run.mapping("manifest.json")
     log, shape = run.log(), run.sample_shape()
-    others = sorted(path.name for path in run.folder.glob("[!.]*.png") if path.name not in _PICTURES)
+    others = sorted(
+        path.name for path in run.folder.glob("[!.]*.png") if path.name not in (*_PICTURES, _FRAMES)
+    )
+    expected = (
+        _PICTURES if len(shape) in (0, 4) else ("samples.png", "loss.png")
+    )  # of images there are strips
     return {
         "name": str(manifest.get("name") or config.get("name") or run.folder.name),
         "story": _story(config) if config else None,
         "trained": log[-1].get("step") if log else None,
         "drawn": shape[0] if shape else None,
         "facts": _facts(manifest, log, shape),
-        "pictures": {name: run.picture(name, alt) for name, alt in _PICTURES.items()},
+        "pictures": {
+            name: run.picture(name, alt) if name in expected else None for name, alt in _PICTURES.items()
+        },
+        "frames": run.film(_FRAMES, _FRAMES_ALT) if (run.folder / _FRAMES).is_file() else None,
         "more": {
             name: run.picture(name, f"Figure {name.removesuffix('.png')} of this run.") for name in others
         },
@@ -74,6 +93,7 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         "compatibility": _rows(
             manifest.get("compatibility"), ("status", "subject", "object", "reason", "remedy")
         ),
+        "pairs": compatibility.matrix(),
         "components": _rows(manifest.get("components"), ("kind", "name", "distribution", "version")),
         "software": _software(manifest),
         "checksums": _mapping(manifest.get("checksums")),
@@ -115,26 +135,32 @@ def _software(manifest: dict[str, Any]) -> dict[str, Any]:
 def _figure(name: str, entry: dict[str, Any]) -> dict[str, Any]:
     """A figure of merit as a row of the table and as bars."""
     details = _mapping(entry.get("details"))
-    sources = {
-        "samples": entry,
-        "floor": _mapping(details.get("floor")),
-        "noise": _mapping(details.get("noise")),
-    }
-    readings = {
-        kind: _Reading(value=source["value"], error=source["error"] if _number(source.get("error")) else 0.0)
-        for kind, source in sources.items()
-        if _number(source.get("value"))
-    }
-    samples, floor = readings.get("samples"), readings.get("floor")
-    return {
-        "name": name,
-        "readings": readings,
+    sources = {"samples": entry, **{kind: _mapping(details.pop(kind, None)) for kind in ("floor", "noise")}}
+    drawn = chart(name, {_LABELS[kind]: (kind, source) for kind, source in sources.items()})
+    readings = dict(drawn["readings"].values())
+    samples, floor = (readings.get(kind) for kind in ("samples", "floor"))
+    higher = details.pop("higher_is_better", None)
+    return drawn | {
+        **{kind: readings.get(kind) for kind in sources},
         "count": entry.get("count", ""),
         "ratio": f"{samples.value / floor.value:.3g}" if samples and floor and floor.value > 0 else "",
-        "details": {key: details[key] for key in ("unit", "features", "reference") if details.get(key)},
-        "axis": _Axis.around(list(readings.values())),
-        "labels": _LABELS,
+        "details": details,
+        "better": "" if higher is None else "higher" if higher else "lower",
     }
+
+
+def chart(name: str, sources: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """What the macro `bars` draws: by label, the kind of bar and the figure `{value, error}`."""
+    readings = {
+        label: (
+            kind,
+            _Reading(value=entry["value"], error=entry["error"] if _number(entry.get("error")) else 0.0),
+        )
+        for label, (kind, entry) in sources.items()
+        if _number(entry.get("value"))
+    }
+    axis = _Axis.around([reading for _, reading in readings.values()])
+    return {"name": name, "readings": readings, "axis": axis, "better": "", "details": {}}
 
 
 @attrs.frozen(kw_only=True)
@@ -191,7 +217,7 @@ class _Axis:
         if not self.logarithmic:
             return sorted({self.low, 0.0, self.high})
         low, high = int(self.low), int(self.high)
-        return [10.0**power for power in range(low, high + 1, max(1, (high - low) // 5))]
+        return [10.0**power for power in range(low, high + 1, -(-(high - low) // 3) or 1)]
 
 
 def _within(value: float) -> float:

@@ -7,43 +7,48 @@ import io
 import json
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 import numpy as np
+from PIL import Image
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from diffkit.journal import read_log
 
-__all__ = ["EmbeddedPicture", "RunFolder"]
+__all__ = ["BUDGET", "EmbeddedPicture", "RunFolder"]
 
 T = TypeVar("T")
 
-_BUDGET = 3_500_000  # bytes of pictures: a third more once in base64, and a page stays under 5 MB
+BUDGET = 3_500_000  # bytes of pictures: a third more once in base64, and a page stays under 5 MB
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @attrs.frozen(kw_only=True)
 class EmbeddedPicture:
-    """A PNG as the page shows it; width and height reserve its place before it is decoded."""
+    """A PNG as the page shows it; width and height reserve its place before it is decoded.
+
+    A film has `captions`, one for each of the frames that stand under each other in it.
+    """
 
     name: str
     alt: str
     uri: str
     width: int
     height: int
+    captions: Sequence[str] = ()
 
 
 class RunFolder:
     """Reads a run folder; what cannot be read is noted, by file, in `missing`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, room: int = BUDGET) -> None:
         self.folder = folder
         self.missing: dict[str, str] = {}
-        self._room = _BUDGET
+        self._room = room
 
     def text(self, name: str) -> str:
         return self._read(name, bytes.decode, "")
@@ -74,6 +79,12 @@ class RunFolder:
         uri = "data:image/png;base64," + base64.b64encode(data).decode("ascii")
         return EmbeddedPicture(name=name, alt=alt, uri=uri, width=width, height=height)
 
+    def film(self, name: str, alt: str) -> EmbeddedPicture | None:
+        """A picture with the captions that `gallery.film` has written into it."""
+        captions: tuple[str, ...] = self._read(name, _captions, ())
+        picture = self.picture(name, alt) if captions else None
+        return picture and attrs.evolve(picture, captions=captions)
+
     def _read(self, name: str, understand: Callable[[bytes], T], otherwise: T) -> T:
         try:
             return understand((self.folder / name).read_bytes())
@@ -99,3 +110,8 @@ def _png(data: bytes) -> bytes:
     if not data.startswith(_SIGNATURE) or len(data) < 24:
         raise ValueError("it is not a PNG")
     return data
+
+
+def _captions(data: bytes) -> tuple[str, ...]:
+    with Image.open(io.BytesIO(data)) as picture:
+        return tuple(map(str, json.loads(picture.info["captions"])))

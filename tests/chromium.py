@@ -18,7 +18,10 @@ FLAGS = (
     "--disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe"
 )
 PATIENCE = 30.0  # seconds
-KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "+": 187, "0": 48}
+KEYS = {
+    **{"Tab": 9, "Enter": 13, "Escape": 27, "+": 187, "0": 48, "End": 35, "Home": 36},
+    **{"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40},
+}
 
 
 class Chromium:

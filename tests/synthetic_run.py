@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from sklearn.datasets import load_digits
 
 from diffkit import plots
@@ -91,12 +93,26 @@ def make_run(folder: Path, name: str = "digits") -> Path:
 
     noising = _noising(pictures[:6])
     times = [f"t = {t:.2f}" for t in np.linspace(0, 1, len(noising))]
+    _film(noising[::-1], times[::-1]).save(folder / "frames.png", pnginfo=_captions(times[::-1]))
     plots.save(plots.sheet(pictures, labels), folder / "samples.png")
     plots.save(plots.film_strip(noising, times), folder / "forward.png")
     plots.save(plots.film_strip(noising[::-1], times[::-1]), folder / "reverse.png")
     plots.save(plots.loss_curve(steps, losses), folder / "loss.png")
     plots.save(plots.scatter(pictures[:, 0, 3, 2:4]), folder / "two-pixels.png")
     return folder
+
+
+def _film(frames: NDArray[np.float32], times: list[str]) -> Image.Image:
+    """The frames under each other, each a row of pictures."""
+    assert len(frames) == len(times)
+    rows = [np.concatenate([*frame[:, 0]], axis=1) for frame in frames]
+    return Image.fromarray((255 * np.concatenate(rows)).astype(np.uint8))
+
+
+def _captions(times: list[str]) -> PngInfo:
+    text = PngInfo()
+    text.add_text("captions", json.dumps(times))
+    return text
 
 
 def _digits(count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

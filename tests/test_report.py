@@ -18,6 +18,7 @@ from PIL import Image
 from synthetic_run import CONFIG, make_run, manifest, metrics
 
 from diffkit import report
+from diffkit.compatibility import matrix
 from diffkit.errors import InputError
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
@@ -52,6 +53,9 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.pieces).split())
+
+    def elements_with(self, key: str, value: str) -> list[dict[str, str]]:
+        return [attributes for _, attributes in self.elements if attributes.get(key) == value]
 
     def all(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.elements if name == tag]
@@ -129,7 +133,8 @@ def test_pictures_are_embedded_byte_by_byte_with_alternatives(run: Path) -> None
     page = built(run)
     images = page.all("img")
     embedded = [base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) for image in images]
-    assert embedded == [(run / name).read_bytes() for name in (*PICTURES, "two-pixels.png")]
+    order = ["samples.png", "frames.png", "reverse.png", "forward.png", "loss.png", "two-pixels.png"]
+    assert embedded == [(run / name).read_bytes() for name in order]
     assert all(len(image["alt"]) > 20 for image in images)
     assert len({image["alt"] for image in images}) == len(images)
     assert all(int(image["width"]) > 0 and int(image["height"]) > 0 for image in images)
@@ -167,7 +172,7 @@ def test_strings_of_the_run_cannot_become_markup(own_run: Path) -> None:
     (own_run / "<img onerror=alert(1)>.png").write_bytes((own_run / "loss.png").read_bytes())
     page = built(own_run)
     assert len(page.all("script")) == 1
-    assert len(page.all("img")) == 6
+    assert len(page.all("img")) == 7
     assert not any("onerror" in attributes for _, attributes in page.elements)
     assert page.text.count("<script>alert('x')</script>") >= 12
 
@@ -271,6 +276,123 @@ def test_bars_start_from_zero_where_values_are_close_or_negative(own_run: Path) 
     assert "Logarithmic scale." not in page.text
 
 
+def test_what_a_figure_rests_on_is_told_leaf_by_leaf(own_run: Path) -> None:
+    details = {
+        "features": "classifier:3f1c",
+        "extractor": {"held_out_accuracy": 0.9912345678},
+        "higher_is_better": False,
+        "splits": [10, 20],
+        "terms": {"t": [0.5] * 300},
+        "own_classes": True,
+        "bound": math.nan,
+        "gap": None,
+    }
+    page = with_metrics(own_run, fid={"value": 1.0, "error": None, "count": 9, "details": details})
+    told = dict(re.findall(r"<dt>([^<]*)</dt>\s*<dd>([^<]*)</dd>", page.html))
+    assert told["features"] == "classifier:3f1c"
+    assert told["extractor, held out accuracy"] == "0.991235"
+    assert told["splits"] == "10, 20"
+    assert told["terms, t"] == "300 values"
+    assert told["own classes"] == "yes"
+    assert told["bound"] == "not a number"
+    assert told["gap"] == "\N{EN DASH}"
+    assert "lower is better" in page.text
+
+
+def test_the_film_brings_its_captions_and_is_no_loss_where_there_is_none(own_run: Path) -> None:
+    (player,) = [each for each in built(own_run).all("figure") if each.get("class") == "player"]
+    captions = json.loads(player["data-captions"])
+    assert captions == [f"t = {t:.2f}" for t in np.linspace(1, 0, 10)]
+    assert "hidden" in player, "until a script can move it"
+    (own_run / "frames.png").write_bytes((own_run / "loss.png").read_bytes())
+    assert "frames.png cannot be read: 'captions'." in built(own_run).text
+    (own_run / "frames.png").unlink()
+    page = built(own_run)
+    assert not [each for each in page.all("figure") if each.get("class") == "player"]
+    assert "Incomplete" not in page.text
+
+
+def test_points_and_signals_have_no_strips_to_miss(own_run: Path) -> None:
+    np.savez(own_run / "samples.npz", x=np.zeros((5, 2)), label=np.zeros(5), index=np.arange(5))
+    for name in ("forward.png", "reverse.png", "frames.png"):
+        (own_run / name).unlink()
+    assert "Incomplete" not in built(own_run).text
+
+
+def test_every_pair_of_process_and_sampler_stands_with_its_reason(run: Path) -> None:
+    page = built(run)
+    cells = {cell["data-pair"]: cell for cell in page.all("button") if "data-pair" in cell}
+    told = {f"{row['sampler']} with {row['sde']}": row for row in matrix()}
+    assert {pair: cell["data-status"] for pair, cell in cells.items()} == {
+        pair: row["status"] for pair, row in told.items()
+    }
+    refused = cells["exponential-integrator with ve"]
+    assert refused["data-status"] == "refused"
+    assert "drift" in refused["data-reason"]
+    assert refused["data-reason"] in page.text, "without a script too"
+    assert "chosen for this run" in cells["dpm-solver++ with vp"]["aria-label"]
+    assert sum("chosen" in cell["class"].split() for cell in cells.values()) == 1
+
+
+THEMES = re.compile(r"(?:^|\})\s*:root(\[data-theme=dark\])? \{([^}]*--paper[^}]*)\}", flags=re.M)
+TEXT_ON = {
+    "paper": ("ink", "soft", "accent", "good", "warn", "bad"),
+    "card": ("ink", "soft", "accent", "good", "warn", "bad"),
+    "wash": ("ink", "good"),
+    "caveat-wash": ("warn",),
+    "refused-wash": ("bad",),
+}
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb, WCAG 2.2."""
+    shares = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return sum(weight * each for weight, each in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_both_palettes_have_the_contrast_that_text_and_bars_need(run: Path) -> None:
+    html = built(run).html
+    palettes = {
+        mark or "light": dict(re.findall(r"--([\w-]+): (#\w{6})", body))
+        for mark, body in THEMES.findall(html)
+    }
+    assert set(palettes) == {"light", "[data-theme=dark]"}
+    for palette in palettes.values():
+        pairs = [(ground, text, 4.5) for ground, texts in TEXT_ON.items() for text in texts]
+        pairs += [("wash", bar, 2.0) for bar in ("accent", "good", "bar-noise")]
+        for ground, mark, least in pairs:
+            low, high = sorted((luminance(palette[ground]), luminance(palette[mark])))
+            assert (high + 0.05) / (low + 0.05) >= least, (ground, mark)
+
+
+def test_every_control_has_a_name_and_every_landmark_is_there(run: Path) -> None:
+    page = built(run)
+    for tag in ("header", "nav", "main"):
+        assert len(page.all(tag)) == 1
+    assert all(each.get("aria-label") for each in page.all("input"))
+    assert all(each.get("aria-label") for each in page.elements_with("tabindex", "0"))
+    assert all(each.get("alt") for each in page.all("img"))
+    named = re.findall(r"<button\b([^>]*)>([^<]*)", page.html)
+    unnamed = [
+        attributes for attributes, text in named if "aria-label" not in attributes and not text.strip()
+    ]
+    assert len(unnamed) == 1, "the theme's, named by the script that shows it"
+    assert "hidden" in unnamed[0]
+    assert {each["scope"] for each in page.all("th")} <= {"col", "row"}
+
+
+def test_without_a_script_nothing_but_its_controls_is_hidden(run: Path) -> None:
+    hidden = [(tag, each.get("class")) for tag, each in built(run).elements if "hidden" in each]
+    assert sorted(hidden) == [
+        ("button", "plain copy"),
+        ("button", "plain theme"),
+        ("div", "why"),
+        ("figure", "player"),
+    ]
+    assert all("open" in each for each in built(run).all("details"))
+
+
 @pytest.mark.parametrize("value", [1e-308, 1e308, -1e308, 0.0, 5e-324])
 def test_extreme_values_still_have_a_place(own_run: Path, value: float) -> None:
     page = with_metrics(
@@ -287,7 +409,7 @@ def test_the_page_stays_below_five_megabytes_and_says_what_it_left_out(own_run: 
     page = built(own_run)
     assert len(page.html.encode()) < 5_000_000
     assert "b.png (2.5 MB) is too large to embed; it stands in the run folder." in page.text
-    assert len(page.all("img")) == 6
+    assert len(page.all("img")) == 7
 
 
 def test_compatibility_without_a_note_is_said(own_run: Path) -> None:

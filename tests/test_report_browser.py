@@ -1,4 +1,4 @@
-"""The page in a real browser: no console message, no request, themes, widths, keyboard, zoom and copy."""
+"""The page in a real browser: silence, no request, tabs, slider, matrix, themes, widths, keyboard, zoom."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def settle(browser: Chromium) -> None:
 def test_the_console_is_silent_and_nothing_is_requested(browser: Chromium, page: Path) -> None:
     browser.open(page)
     browser.run("Promise.all([...document.images].map((image) => image.decode()))")
-    assert browser.run("[...document.images].every((image) => image.naturalWidth > 100)")
+    assert browser.run("[...document.images].every((image) => image.naturalWidth > 40)")
     assert browser.console == []
     assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
 
@@ -62,10 +62,11 @@ def test_a_picture_opens_enlarges_fits_and_closes_by_mouse(browser: Chromium, pa
         const stage = dialog.querySelector(".stage");
         const press = (how) => dialog.querySelector(`[data-zoom="${how}"]`).click();
         const width = () => stage.querySelector("img").getBoundingClientRect().width;
-        document.querySelectorAll(".zoom")[1].click();
+        const button = document.querySelectorAll("#process .zoom")[1];
+        button.click();
         const found = { open: dialog.open, caption: dialog.querySelector("p").textContent };
-        found.same = stage.querySelector("img").src === document.images[1].src;
-        found.alt = stage.querySelector("img").alt === document.images[1].alt;
+        found.same = stage.querySelector("img").src === button.querySelector("img").src;
+        found.alt = stage.querySelector("img").alt === button.querySelector("img").alt;
         found.fits = stage.scrollWidth <= stage.clientWidth && stage.scrollHeight <= stage.clientHeight;
         const fitted = width();
         press("2"); press("2"); found.larger = width() / fitted;
@@ -108,6 +109,7 @@ def test_the_first_tab_offers_to_skip_the_navigation(browser: Chromium, page: Pa
 
 def test_the_command_is_copied_or_at_least_selected(browser: Chromium, page: Path) -> None:
     browser.open(page)
+    browser.run("document.querySelector('nav a[href=\"#provenance\"]').click()")
     browser.run("""(async () => {
         const status = document.querySelector(".copied");
         document.querySelector(".copy").click();
@@ -118,17 +120,175 @@ def test_the_command_is_copied_or_at_least_selected(browser: Chromium, page: Pat
     assert browser.console == []
 
 
-def test_the_navigation_stays_in_sight_and_follows_the_reader(browser: Chromium, page: Path) -> None:
+SELECTED = """(() => {
+    const shown = [...document.querySelectorAll("main > section")].filter((each) => !each.hidden);
+    const tabs = [...document.querySelectorAll("[role=tab]")];
+    const chosen = tabs.filter((tab) => tab.ariaSelected === "true");
+    const reachable = tabs.filter((tab) => tab.tabIndex === 0);
+    return [shown, chosen, reachable].map((found) => found.map((each) => each.id.replace("tab-", "")));
+})()"""
+
+
+def test_tabs_show_one_section_at_a_time_by_mouse_and_by_keyboard(browser: Chromium, page: Path) -> None:
     browser.open(page)
-    marked = "[...document.querySelectorAll('nav [aria-current]')].map((link) => link.hash)"
-    assert browser.run(marked) == ["#samples"]
-    browser.run("scrollTo({top: document.getElementById('training').offsetTop - 100, behavior: 'instant'})")
+    assert browser.run(SELECTED) == [["samples"]] * 3
+    browser.run("document.querySelector('nav a[href=\"#training\"]').click()")
+    assert browser.run(SELECTED) == [["training"]] * 3
+    for key, section in [
+        ("ArrowRight", "figures"),
+        ("ArrowLeft", "training"),
+        ("End", "provenance"),
+        ("ArrowRight", "samples"),
+        ("ArrowLeft", "provenance"),
+        ("Home", "samples"),
+    ]:
+        browser.press(key)
+        assert browser.run(SELECTED) == [[section]] * 3
+        assert browser.run("document.activeElement.id") == f"tab-{section}"
+        assert browser.run("location.hash") == f"#{section}"
+    assert browser.console == []
+
+
+def test_tabs_are_named_after_what_they_show(browser: Chromium, page: Path) -> None:
+    browser.open(page)
+    assert browser.run("""[...document.querySelectorAll("[role=tab]")].every((tab) => {
+        const panel = document.getElementById(tab.getAttribute("aria-controls"));
+        return panel.role === "tabpanel" && panel.getAttribute("aria-labelledby") === tab.id;
+    })""")
+
+
+def test_an_address_leads_to_its_section_and_a_search_opens_it(browser: Chromium, page: Path) -> None:
+    browser.open(page)
+    browser.run("location.hash = '#figures'")
     settle(browser)
-    assert browser.run(marked) == ["#training"]
-    assert browser.run("document.querySelector('nav').getBoundingClientRect().top") == 0
+    assert browser.run(SELECTED)[0] == ["figures"]
+    browser.run("document.querySelector('#training').dispatchEvent(new Event('beforematch'))")
+    assert browser.run(SELECTED)[0] == ["training"]
+
+
+def test_the_navigation_stays_in_sight(browser: Chromium, page: Path) -> None:
+    browser.open(page)
     browser.run("scrollTo({top: 1e6, behavior: 'instant'})")
     settle(browser)
-    assert browser.run(marked) == ["#again"]
+    assert browser.run("scrollY") > 0
+    assert browser.run("document.querySelector('nav').getBoundingClientRect().top") == 0
+
+
+BOXES = """
+    const [film, picture] = [".film", ".film img"].map((each) => document.querySelector(each));
+    const [box, whole] = [film, picture].map((each) => each.getBoundingClientRect());
+"""
+SIZES = f"(() => {{ {BOXES} return [whole.height / box.height, box.width / whole.width]; }})()"
+FRAME = f"""(() => {{
+    {BOXES}
+    const frame = Math.round((box.top - whole.top) / box.height);
+    return [frame, document.querySelector(".player output").textContent];
+}})()"""
+
+
+def test_a_slider_goes_through_the_reverse_process(browser: Chromium, page: Path) -> None:
+    browser.open(page)
+    browser.run("document.querySelector('nav a[href=\"#process\"]').click()")
+    assert browser.run(SIZES) == pytest.approx([10, 1], rel=1e-2)
+    assert browser.run(FRAME) == [9, "t = 0.00"]
+    browser.run("document.querySelector('#process input').focus()")
+    browser.press("ArrowLeft")
+    assert browser.run(FRAME) == [8, "t = 0.11"]
+    browser.press("Home")
+    assert browser.run(FRAME) == [0, "t = 1.00"]
+    told = browser.run("document.querySelector('#process input').getAttribute('aria-valuetext')")
+    assert told == "t = 1.00, frame 1 of 10"
+    assert browser.console == []
+
+
+def test_the_film_plays_to_its_end_and_stops(browser: Chromium, page: Path) -> None:
+    browser.open(page)
+    seen = browser.run("""(async () => {
+        const [play, slider] = [document.querySelector(".play"), document.querySelector(".player input")];
+        slider.value = 6;
+        slider.dispatchEvent(new Event("input"));
+        play.click();
+        const seen = new Set([play.textContent]);
+        while (play.textContent === "Pause") {
+            seen.add(slider.value);
+            await new Promise((done) => setTimeout(done, 20));
+        }
+        return [...seen, play.textContent];
+    })()""")
+    assert seen == ["Pause", "6", "7", "8", "Play"]
+    assert browser.run("document.querySelector('.player input').value") == "9"
+
+
+def test_a_cell_of_the_matrix_says_why(browser: Chromium, page: Path) -> None:
+    browser.open(page)
+    browser.run("document.querySelector('nav a[href=\"#compatibility\"]').click()")
+    why = "document.querySelector('.why').innerText"
+    assert browser.run(why).startswith("dpm-solver++ with vp: allowed")
+    cell = "document.querySelector('[data-pair=\"exponential-integrator with ve\"]')"
+    for act in ("dispatchEvent(new PointerEvent('pointerenter'))", "focus()", "click()"):
+        browser.run("document.activeElement.blur(); document.querySelector('.cell').focus()")
+        assert "exponential" not in browser.run(why)
+        browser.run(f"{cell}.{act}")
+        told = browser.run(why)
+        assert told.startswith("exponential-integrator with ve: refused")
+        assert "drift" in told
+        assert "ddim" in told, "the remedy"
+    assert (
+        browser.run("[...document.querySelectorAll('.cell')].filter((each) => each.tabIndex === 0).length")
+        == 1
+    )
+    browser.run(f"{cell}.focus()")
+    browser.press("ArrowRight")
+    assert browser.run(why).startswith("exponential-integrator with vp")
+    browser.press("ArrowUp")
+    assert browser.run(why).startswith("euler-maruyama with vp")
+    assert browser.run("document.activeElement.tabIndex") == 0
+
+
+def test_the_theme_is_turned_by_a_button_and_stays_turned(browser: Chromium, page: Path) -> None:
+    colour = "getComputedStyle(document.body).backgroundColor"
+    browser.open(page, prefers_color_scheme="dark")
+    by_system, label = browser.run(colour), browser.run("document.querySelector('.theme').ariaLabel")
+    assert label == "Light theme"
+    browser.run("document.querySelector('.theme').click()")
+    light = browser.run(colour)
+    assert light != by_system
+    assert browser.run("document.querySelector('.theme').ariaLabel") == "Dark theme"
+    browser.open(page, prefers_color_scheme="dark")
+    assert browser.run(colour) == light
+    browser.run("document.querySelector('.theme').click()")
+    assert browser.run(colour) == by_system
+    browser.run("localStorage.clear()")
+
+
+def test_without_javascript_everything_is_there(browser: Chromium, page: Path) -> None:
+    browser.send("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.open(page, width=390)
+    finally:
+        browser.send("Emulation.setScriptExecutionDisabled", value=False)
+    heights = browser.run("[...document.querySelectorAll('main > section')].map((each) => each.offsetHeight)")
+    assert len(heights) == 7
+    assert min(heights) > 100
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    assert browser.run("[...document.querySelectorAll('details')].every((each) => each.open)")
+    assert "exponential-integrator with ve" in browser.run("document.body.innerText")
+
+
+def test_paper_shows_every_section_in_light_colours(browser: Chromium, page: Path) -> None:
+    browser.open(page, prefers_color_scheme="dark")
+    browser.send("Emulation.setEmulatedMedia", media="print")
+    try:
+        browser.run("dispatchEvent(new Event('beforeprint'))")
+        heights = browser.run(
+            "[...document.querySelectorAll('main > section')].map((each) => each.offsetHeight)"
+        )
+        assert min(heights) > 60
+        assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(247, 248, 249)"
+        assert not browser.run("document.querySelector('nav').offsetHeight")
+        assert browser.run("[...document.querySelectorAll('details')].every((each) => each.open)")
+    finally:
+        browser.send("Emulation.setEmulatedMedia", media="")
 
 
 CONTRAST = """(() => {
@@ -139,22 +299,32 @@ CONTRAST = """(() => {
     };
     const contrast = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     const paper = luminance(getComputedStyle(document.body).backgroundColor);
-    const words = "h1, h2, .lead, .soft, figcaption, nav a, .status, dt, dd, td, .ticks, .value, summary";
-    const inks = [...document.querySelectorAll(words)].map((text) => getComputedStyle(text).color);
-    return [paper, Math.min(...inks.map((ink) => contrast(paper, luminance(ink))))];
+    const marks = ".lead, .soft, .status, .ticks, .value, .cell";
+    const words = `h1, h2, figcaption, nav a, dt, dd, td, summary, ${marks}`;
+    const behind = (each) => {
+        for (let box = each; box; box = box.parentElement) {
+            const colour = getComputedStyle(box).backgroundColor;
+            if (colour !== "rgba(0, 0, 0, 0)") return luminance(colour);
+        }
+    };
+    const texts = [...document.querySelectorAll(words)];
+    const found = texts.map((text) => contrast(behind(text), luminance(getComputedStyle(text).color)));
+    return [paper, Math.min(...found)];
 })()"""
 
 
-@pytest.mark.parametrize("width", [320, 700, 1600])
+@pytest.mark.parametrize("width", [320, 390, 1280])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_themes_and_widths(browser: Chromium, page: Path, theme: str, width: int) -> None:
     browser.open(page, width=width, prefers_color_scheme=theme)
     paper, contrast = browser.run(CONTRAST)
     assert paper < 0.05 if theme == "dark" else paper > 0.8
     assert contrast >= 4.5, "WCAG 2.2, success criterion 1.4.3"
-    assert browser.run("document.documentElement.scrollWidth") <= width, "nothing sticks out sideways"
+    for tab in range(browser.run("tabs.length")):
+        browser.run(f"tabs[{tab}].click()")
+        assert browser.run("document.documentElement.scrollWidth") <= width, "nothing sticks out sideways"
     buttons = "[...document.querySelectorAll('button')]"
-    assert browser.run(f"{buttons}.every((button) => button.ariaLabel || button.innerText)")
+    assert browser.run(f"{buttons}.every((button) => button.ariaLabel || button.textContent.trim())")
     assert browser.console == []
 
 
@@ -164,14 +334,5 @@ def test_motion_is_as_much_as_the_reader_wants(
 ) -> None:
     browser.open(page, prefers_reduced_motion=wish)
     assert browser.run("getComputedStyle(document.documentElement).scrollBehavior") == behaviour
-
-
-def test_on_a_narrow_page_the_current_link_is_brought_into_sight(browser: Chromium, page: Path) -> None:
-    browser.open(page, width=360)
-    browser.run("scrollTo({top: 1e6, behavior: 'instant'})")
-    settle(browser)
-    left, right = browser.run("""(() => {
-        const box = document.querySelector("nav [aria-current]").getBoundingClientRect();
-        return [box.left, box.right];
-    })()""")
-    assert 0 <= left < right <= 360
+    browser.run("document.querySelector('nav a[href=\"#process\"]').click()")
+    assert browser.run("document.querySelector('.play').offsetHeight > 0") == (wish != "reduce")

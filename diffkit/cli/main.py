@@ -28,7 +28,7 @@ from diffkit.errors import ComponentError, DiffkitError
 
 __all__ = ["commands", "main"]
 
-_OWN = ("run", "train", "sample", "evaluate", "report", "list")
+_OWN = ("run", "list")
 
 
 class Commands(click.Group):

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from diffkit.cli import complete
+
 __all__ = [
     "announce",
     "choices",
@@ -18,6 +20,7 @@ __all__ = [
     "json_output",
     "on_experiment",
     "overrides",
+    "quiet",
     "which_checkpoint",
 ]
 
@@ -32,6 +35,7 @@ runs = click.option(
     help="Where runs are kept: by default ./runs, or where the run in hand stands.",
 )
 fresh = click.option("--fresh", is_flag=True, help="Train anew, even if an equal model is there.")
+quiet = click.option("--quiet", is_flag=True, help="No word on progress, nor on what to try next.")
 json_output = click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
 which_checkpoint = click.option(
     "--checkpoint",
@@ -54,7 +58,9 @@ def choices(function: Command) -> Command:
     for option in (
         click.option("--label", type=click.IntRange(min=0), help="The class, for a model trained on labels."),
         click.option("--seed", type=click.IntRange(min=0), help="Of the noise."),
-        click.option("--sampler", help="The numerical method's name."),
+        click.option(
+            "--sampler", help="The numerical method's name.", shell_complete=complete.names("sampler")
+        ),
         click.option("--steps", type=click.IntRange(min=1), help="Denoiser calls of a one-call sampler."),
     ):
         function = option(function)
@@ -62,22 +68,26 @@ def choices(function: Command) -> Command:
 
 
 def on_experiment(function: Command) -> Command:
-    """Adds TARGET, --set and --runs to a command, which is given the experiment they stand for."""
+    """Adds TARGET, --set, --runs and --quiet to a command, which is given the experiment they stand for."""
 
-    @click.argument("target")
+    @click.argument("target", shell_complete=complete.targets)
     @overrides
     @runs
+    @quiet
     @functools.wraps(function)
-    def opened(target: str, overrides: tuple[str, ...], runs: Path | None, **given: Any) -> None:
+    def opened(target: str, overrides: tuple[str, ...], runs: Path | None, quiet: bool, **given: Any) -> None:
         from diffkit.experiment import Experiment
 
-        function(Experiment.from_file(target, overrides, runs=runs), **given)
+        function(Experiment.from_file(target, overrides, runs=runs, quiet=quiet), **given)
 
     return opened
 
 
-def announce(record: dict[str, Any], as_json: bool) -> None:
-    """A command's result, said once by however many processes: as JSON, or one line an entry."""
+def announce(record: dict[str, Any], as_json: bool, *hints: str) -> None:
+    """A command's result, said once by however many processes: as JSON, or one line an entry.
+
+    Before it comes, on stderr and unless --json or --quiet is given, what one may want to type next.
+    """
     from diffkit.sharding import processes
 
     _, rank = processes()
@@ -86,6 +96,9 @@ def announce(record: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(record, indent=2))
         return
+    if not click.get_current_context().params.get("quiet"):
+        for number, hint in enumerate(hints):
+            click.echo(f"{'      ' if number else 'next: '}{hint}", err=True)
     for key, value in record.items():
         for name, shown in value.items() if key == "metrics" else ((key, value),):
             click.echo(f"{name}: {_brief(shown)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -27,6 +28,9 @@ def command(experiment: Experiment, fresh: bool, dry_run: bool, any_version: boo
     """
     if dry_run:
         record = experiment.dry_run(any_version=any_version)
+        hints = ["the same without --dry-run"]
     else:
         record = experiment.run(fresh=fresh, any_version=any_version).as_json()
-    options.announce(record, as_json)
+        place = shlex.quote(record["run"])
+        hints = [f"diffkit run {place} --set sampling.steps=10", f"diffkit compare {place} ANOTHER-RUN"]
+    options.announce(record, as_json, *hints)

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from diffkit import plots, registry
+from diffkit import plots, registry, storage
 from diffkit.component import Component
 from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.sde import SDE, GaussianSDE
 from diffkit.noise import Noise
+from diffkit.plots.mosaic import tiles
 from diffkit.sampling import SampleResult, SampleStep
 from diffkit.selection import nested
 from diffkit.tensors import expand
 
-__all__ = ["completions", "forward_strip", "of_run", "reverse_strip", "sheet"]
+__all__ = ["completions", "film", "forward_strip", "of_run", "reverse_strip", "sheet", "worth_keeping"]
 
-_FRAMES = 10
+_COLUMNS = 10
 _ROWS, _POINTS = 6, 500
+_FRAMES = 31
+_FILM_SAMPLES, _FILM_COLUMNS = 16, 8
+_FILM_PIXELS = (
+    400_000  # colour noise takes three bytes a pixel, and the page has room for a film of a megabyte
+)
 _COMPLETED = 10
 
 
@@ -87,27 +99,72 @@ def forward_strip(dataset: Dataset, sde: GaussianSDE, seed: int) -> Figure | Non
     """Real examples on their way to noise, in ten frames; None where they are neither images nor points."""
     x_0 = dataset.encode(dataset.load("train").raw[: _ROWS if dataset.spec().image else _POINTS])
     eps = Noise(seed=seed, index=torch.arange(len(x_0))).stream("forward").normal_like(x_0)
-    times = torch.linspace(sde.t_min, sde.t_max, _FRAMES, dtype=torch.float64)
+    times = torch.linspace(sde.t_min, sde.t_max, _COLUMNS, dtype=torch.float64)
     return _strip(dataset, sde, [(sde.perturb(x_0, t, eps), t) for t in times])
 
 
 def reverse_strip(dataset: Dataset, sde: GaussianSDE, steps: Sequence[SampleStep]) -> Figure | None:
     """A sampling run on its way from noise, in ten frames; None where there are neither images nor points."""
-    places = torch.linspace(0, len(steps) - 1, min(_FRAMES, len(steps))).round().long().tolist()
-    return _strip(dataset, sde, [(steps[place].x, steps[place].s) for place in places])
+    chosen = [steps[place] for place in _places(len(steps) - 1, _COLUMNS)]
+    return _strip(dataset, sde, [(step.x, step.s) for step in chosen])
+
+
+def film(dataset: Dataset, sde: SDE, steps: Sequence[SampleStep], path: Path) -> None:
+    """Writes the frames of a sampling run from noise to images under each other; nothing for other runs.
+
+    The PNG holds the frames' captions in its text `captions`, a JSON list.
+    """
+    if not (isinstance(sde, GaussianSDE) and dataset.spec().image):
+        return
+    frames, captions = _frames(dataset, sde, [(step.x, step.s) for step in steps])
+    columns = min(_FILM_COLUMNS, frames.shape[1])
+    whole = frames[:, : frames.shape[1] // columns * columns]
+    squares = np.pad(tiles(whole.flatten(0, 1)), ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=255)
+    _, height, width, _ = squares.shape
+    rows = squares.reshape(-1, columns, height, width, 3).swapaxes(1, 2)
+    text = PngInfo()
+    text.add_text("captions", json.dumps(captions))
+    with storage.replacing(path) as unfinished:
+        Image.fromarray(rows.reshape(-1, columns * width, 3)).save(
+            unfinished, "png", pnginfo=text, optimize=True
+        )
+
+
+def worth_keeping(step: SampleStep) -> Tensor | None:
+    """What of a state of the run's first chunk goes into the strip and the film; None = nothing."""
+    if int(step.index[0]) or step.number not in _places(step.total, _FRAMES):
+        return None
+    if step.x.ndim == 2:
+        return step.x[:_POINTS].cpu()
+    fits = _FILM_PIXELS // (_FRAMES * max(1, math.prod(step.x.shape[2:])))
+    return step.x[: min(_FILM_SAMPLES, max(_ROWS, fits))].cpu()
+
+
+def _places(last: int, count: int) -> list[int]:
+    """Up to `count` whole numbers from 0 to `last`, evenly, both ends among them."""
+    places: list[int] = torch.linspace(0, last, min(count, last + 1)).round().long().tolist()
+    return places
 
 
 def _strip(
     dataset: Dataset, sde: GaussianSDE, states: Sequence[tuple[Tensor, Tensor | None]]
 ) -> Figure | None:
-    """States x_t / sqrt(alpha^2 + sigma^2), so that an exploding process stays on the page, left to right."""
     spec = dataset.spec()
     if not spec.image and spec.shape != (2,):
         return None
+    rows = _ROWS if spec.image else _POINTS
+    frames, captions = _frames(dataset, sde, [(x[:rows], t) for x, t in states])
+    return (plots.film_strip if spec.image else plots.clouds)(frames, captions)
+
+
+def _frames(
+    dataset: Dataset, sde: GaussianSDE, states: Sequence[tuple[Tensor, Tensor | None]]
+) -> tuple[Tensor, list[str]]:
+    """States x_t / sqrt(alpha^2 + sigma^2), so that an exploding process stays in view, and their times."""
     frames, captions = [], []
     for x, t in states:
         size = torch.ones(()) if t is None else torch.sqrt(sde.alpha(t) ** 2 + sde.sigma(t) ** 2)
         seen = x / expand(size, x)
-        frames.append(dataset.picture(seen[:_ROWS]) if spec.image else seen)
+        frames.append(dataset.picture(seen) if dataset.spec().image else seen)
         captions.append("clean" if t is None else f"t = {float(t):.2f}")
-    return (plots.film_strip if spec.image else plots.clouds)(torch.stack(frames), captions)
+    return torch.stack(frames), captions

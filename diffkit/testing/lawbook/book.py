@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from diffkit import registry
+from diffkit.progress import watched
 from diffkit.testing.lawbook.base import Law, LawBroken, NotApplicable
 
 __all__ = ["check", "laws"]
@@ -37,7 +38,8 @@ def check(kind: str, spec: Any) -> list[dict[str, str]]:
         ComponentError, ConfigError: the component cannot be made.
     """
     component = registry.create(kind, spec)
-    return [_judged(law, component) for law in laws(kind)]
+    book = laws(kind)
+    return [_judged(law, component) for law in watched(book, "checking", len(book), "laws")]
 
 
 def _judged(law: Law, component: Any) -> dict[str, str]:

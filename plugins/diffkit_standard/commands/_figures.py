@@ -12,7 +12,7 @@ import attrs
 from diffkit import documents
 from diffkit.errors import InputError
 
-__all__ = ["Row", "differing_settings", "read_runs", "side_by_side"]
+__all__ = ["Row", "differing_settings", "folders_by_name", "read_runs", "side_by_side"]
 
 _IDENTITY = {
     "metric": "the settings differ",
@@ -54,11 +54,16 @@ def read_runs(places: Sequence[Path]) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: a place that is no run's folder, or a run without figures.
     """
+    return {name: _figures(folder) for name, folder in folders_by_name(places).items()}
+
+
+def folders_by_name(places: Sequence[Path]) -> dict[str, Path]:
+    """The folder of each run, by its own name, or by its path where two have the same one."""
     folders = [place if place.is_dir() else place.parent for place in places]
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    return {name: _figures(folder) for name, folder in zip(names, folders, strict=True)}
+    return dict(zip(names, folders, strict=True))
 
 
 def side_by_side(runs: Mapping[str, Mapping[str, Any]]) -> list[Row]:

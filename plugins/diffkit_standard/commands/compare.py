@@ -10,21 +10,44 @@ from typing import Any
 
 import click
 
+from diffkit.cli import complete, options
 from diffkit.cli.table import table
 from diffkit.errors import InputError
-from diffkit_standard.commands._figures import Row, differing_settings, read_runs, side_by_side
+from diffkit_standard.commands._figures import (
+    Row,
+    differing_settings,
+    folders_by_name,
+    read_runs,
+    side_by_side,
+)
 
 __all__ = ["command"]
 
 
 @click.command("compare")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.argument(
+    "runs",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN...",
+    shell_complete=complete.runs,
+)
 @click.option("--metric", "wanted", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
 @click.option(
     "--plot", type=click.Path(path_type=Path), help="Where the bars go, a PNG: by default beside the runs."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
-def command(runs: tuple[Path, ...], wanted: tuple[str, ...], plot: Path | None, as_json: bool) -> None:
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a page, with the runs' samples.")
+@options.quiet
+@options.json_output
+def command(
+    runs: tuple[Path, ...],
+    wanted: tuple[str, ...],
+    plot: Path | None,
+    html: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Set the figures of several runs side by side.
 
     RUN is a run's folder. Figures of which the extractor, the reference, the settings or the number of
@@ -41,13 +64,16 @@ def command(runs: tuple[Path, ...], wanted: tuple[str, ...], plot: Path | None, 
             "runs of one data set, measured through one extractor on equally many samples",
             "Evaluate the runs anew with equal settings (`diffkit evaluate RUN --set ...`)",
         )
-    path = _draw(kept, plot or _beside(runs))
-    if as_json:
-        click.echo(
-            json.dumps({"metrics": {row.name: row.as_json() for row in rows}, "plot": str(path)}, indent=2)
-        )
-        return
     settings = differing_settings(runs)
+    made = {"plot": _draw(kept, plot or _beside(runs))}
+    if html is not None:
+        made["html"] = _write(html, kept, refused, runs, settings)
+    files = {name: str(path) for name, path in made.items()}
+    if as_json:
+        click.echo(json.dumps({"metrics": {row.name: row.as_json() for row in rows}, **files}, indent=2))
+        return
+    if not (quiet or html):
+        click.echo(f"next: add --html {files['plot'].removesuffix('.png')}.html for a page", err=True)
     cells = [
         [run, *(each[place] for each in settings.values()), *(_cell(row.figures[run]) for row in kept)]
         for place, run in enumerate(kept[0].figures)
@@ -55,7 +81,9 @@ def command(runs: tuple[Path, ...], wanted: tuple[str, ...], plot: Path | None, 
     click.echo(table(["run", *settings, *(row.name for row in kept)], cells))
     if refused:
         click.echo(f"\nLeft out: {_told(refused)}.")
-    click.echo(f"\nbars: {path}")
+    click.echo(f"\nbars: {files['plot']}")
+    if html is not None:
+        click.echo(f"page: {files['html']}")
 
 
 def _chosen(rows: Sequence[Row], wanted: Sequence[str]) -> list[Row]:
@@ -92,6 +120,25 @@ def _draw(rows: Sequence[Row], path: Path) -> Path:
     from diffkit import plots  # slow to import
     from diffkit_standard.commands._bars import bars
 
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent} is no folder", "one to write the bars into", "Choose another --plot")
+    _require_folder(path, "--plot")
     return plots.save(bars(rows), path)
+
+
+def _write(
+    path: Path,
+    kept: Sequence[Row],
+    refused: Sequence[Row],
+    runs: Sequence[Path],
+    settings: Mapping[str, Sequence[str]],
+) -> Path:
+    from diffkit_standard.commands._page import page
+
+    _require_folder(path, "--html")
+    return page(kept, refused, folders_by_name(runs), settings, path)
+
+
+def _require_folder(path: Path, option: str) -> None:
+    if not path.parent.is_dir() or path.is_dir():
+        raise InputError(
+            f"{path} cannot be written", "a file in a folder that is there", f"Choose another {option}"
+        )

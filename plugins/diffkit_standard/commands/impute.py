@@ -85,4 +85,4 @@ def command(
         "count": len(result.x),
         "nfe": result.nfe,
     }
-    options.announce(record, as_json)
+    options.announce(record, as_json, "another --mask, --method or --completions 4 to see the spread")

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from diffkit.cli import complete
 from diffkit.cli.table import table
 
 __all__ = ["command"]
@@ -14,7 +15,7 @@ _MARKS = {"allowed": "yes", "caveat": "caveat", "refused": "no", "broken": "brok
 
 
 @click.command("matrix")
-@click.argument("kinds", nargs=-1, metavar="[KIND KIND]")
+@click.argument("kinds", nargs=-1, metavar="[KIND KIND]", shell_complete=complete.kinds)
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
 def command(kinds: tuple[str, ...], as_json: bool) -> None:
     """Show what works together: processes and samplers, or any two KINDs.

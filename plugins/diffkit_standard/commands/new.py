@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 import diffkit
+from diffkit.cli import complete
 from diffkit.discovery import Kind
 from diffkit.errors import ComponentError, ConfigError
 from diffkit.registry import components, find_kind
@@ -24,7 +25,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 @click.command("new")
-@click.argument("kind")
+@click.argument("kind", shell_complete=complete.kinds)
 @click.argument("name")
 @click.option(
     "--out",

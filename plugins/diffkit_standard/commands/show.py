@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import click
 
+from diffkit.cli import complete
 from diffkit.cli.table import table
 from diffkit.errors import ComponentError, InputError
 from diffkit.loading import load_info
@@ -19,8 +20,8 @@ __all__ = ["command"]
 
 
 @click.command("show")
-@click.argument("kind")
-@click.argument("name")
+@click.argument("kind", shell_complete=complete.kinds)
+@click.argument("name", shell_complete=complete.names())
 @click.option("--json", "as_json", is_flag=True, help="Print one object.")
 @click.pass_context
 def command(ctx: click.Context, kind: str, name: str, as_json: bool) -> None:

@@ -26,6 +26,7 @@ from diffkit.device import best_device
 from diffkit.errors import DataError
 from diffkit.interfaces.dataset import Dataset, DataSpec, Examples
 from diffkit.interfaces.features import FeatureExtractor, Features
+from diffkit.progress import watched
 
 __all__ = ["Classifier"]
 
@@ -100,7 +101,8 @@ class Classifier(Features):
         optimizer = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=1e-2, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=self.steps)
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
-            for rows in _batches(len(examples), generator, self.steps):
+            batches = _batches(len(examples), generator, self.steps)
+            for rows in watched(batches, "training the classifier", self.steps, "steps"):
                 x, label = _inputs(dataset, examples, rows, device)
                 loss = nn.functional.cross_entropy(module(x), label)
                 optimizer.zero_grad()

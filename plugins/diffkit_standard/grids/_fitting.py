@@ -29,6 +29,7 @@ from diffkit.interfaces.grid import Grid
 from diffkit.interfaces.sampler import Sampler
 from diffkit.interfaces.sde import SDE, GaussianSDE
 from diffkit.noise import Noise
+from diffkit.progress import Watch
 from diffkit.sampling import sample
 from diffkit.sampling_run import SamplingRun
 
@@ -58,10 +59,11 @@ def fit(
     noise = Noise(seed=run.seed, index=torch.arange(count)).stream("fit-grid")
     x_init = run.sde.prior((count, *shape), noise, run.dtype, run.device)
     times = [float(time) for time in run.times if time is not None]
-    trial = _Trial(run=run, steps=steps, stop=stop, x_init=x_init)
     fine = max(_REFERENCE * steps, 200)
-    trial.target = trial.end(fine, registry.create("grid", run.sampler.default_grid))
-    return _fitted(trial, times[0], times[-1], len(times) - 1, trials)
+    with Watch("fitting the grid", count * (fine + trials * steps), "passes") as watch:
+        trial = _Trial(run=run, steps=steps, stop=stop, x_init=x_init, watch=watch)
+        trial.target = trial.end(fine, registry.create("grid", run.sampler.default_grid))
+        return _fitted(trial, times[0], times[-1], len(times) - 1, trials)
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -77,6 +79,7 @@ class _Trial:
     steps: int
     stop: float | None
     x_init: Tensor
+    watch: Watch
     target: Tensor | None = None
     calls: int = 0
 
@@ -93,6 +96,7 @@ class _Trial:
             batch_size=len(self.x_init),
         )
         self.calls += int(result.nfe_per_sample.sum())
+        self.watch.at(self.calls)
         return result.x.to(torch.float64)
 
     def error(self, grid: Grid) -> float:

@@ -26,6 +26,7 @@ from diffkit import ode
 from diffkit.interfaces.model import Model
 from diffkit.interfaces.sde import GaussianSDE, ScheduledSDE, bisect
 from diffkit.ode import State
+from diffkit.progress import Watch
 from diffkit.tensors import expand, take
 from diffkit_standard.metrics._likelihood import denoiser
 
@@ -73,7 +74,14 @@ class FlowDensity:
         integrals = x.new_zeros((len(x), 1 if probes is None else len(probes)), dtype=torch.float64)
         slopes = self._slopes(x, label, probes)
         state = (x.detach().to(torch.float64), integrals)
-        noise, integrals = ode.adaptive(slopes, state, start, end, rtol=self.tolerance, atol=self.tolerance)
+        with Watch("likelihood", 100, "percent of the flow") as watch:
+
+            def followed(u: Tensor, state: State, rows: Tensor) -> State:
+                watch.at(int(100.0 * (u.min() - start) / (end - start)))
+                return slopes(u, state, rows)
+
+            tolerance = self.tolerance
+            noise, integrals = ode.adaptive(followed, state, start, end, rtol=tolerance, atol=tolerance)
         standard = noise.flatten(1) * torch.exp(-end).to(noise.device)
         prior = -0.5 * standard.square().sum(1) - size * (0.5 * math.log(2.0 * math.pi) + float(end))
         return prior[:, None] + size * integrals

@@ -30,6 +30,7 @@ from diffkit.interfaces.dataset import DataSpec
 from diffkit.interfaces.metric import Measurement, Metric, MetricContext
 from diffkit.interfaces.sde import SDE, GaussianSDE, ScheduledSDE
 from diffkit.noise import Noise
+from diffkit.progress import watched
 from diffkit.selection import Selection
 from diffkit_standard.metrics._chosen import Chosen
 from diffkit_standard.metrics._likelihood import (
@@ -160,7 +161,7 @@ class ELBO(Metric):
         denoise = denoiser(model, sde, label)
         level = self._levels(part.noise, steps)
         bits = []
-        for number, k in enumerate(level.to(torch.float64)):
+        for number, k in enumerate(watched(level.to(torch.float64), "likelihood", len(level), "terms")):
             t, s = k / steps, (k - 1) / steps
             eps = part.noise.stream("eps").normal_like(x, draw=number)
             error = x - denoise(sde.perturb(x, t, eps), t.to(x.device))

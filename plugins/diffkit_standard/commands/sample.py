@@ -37,4 +37,6 @@ def command(
         "count": len(result.x),
         "nfe": result.nfe,
     }
-    options.announce(record, as_json)
+    options.announce(
+        record, as_json, "another --seed, --sampler or --steps; `diffkit list sampler` names them"
+    )

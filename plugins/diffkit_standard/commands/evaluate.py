@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import attrs
@@ -25,4 +26,8 @@ def command(experiment: Experiment, checkpoint: str | int, as_json: bool) -> Non
     TARGET is a configuration (YAML), a run's folder, its manifest.json, or a saved model.
     """
     figures = experiment.evaluate(checkpoint_name=checkpoint)
-    options.announce({name: attrs.asdict(figure) for name, figure in figures.items()}, as_json)
+    record = {name: attrs.asdict(figure) for name, figure in figures.items()}
+    hint = (
+        f"diffkit report {shlex.quote(str(experiment.folder))}, where the figures now stand in metrics.json"
+    )
+    options.announce(record, as_json, hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,4 +28,6 @@ def command(experiment: Experiment, fresh: bool, out: Path | None, as_json: bool
     """
     experiment.train(fresh=fresh)
     model = experiment.model_folder if out is None else experiment.save(out)
-    options.announce({"model": str(model)}, as_json)
+    place = shlex.quote(str(model))
+    hints = (f"diffkit sample {place} --count 16", f"diffkit evaluate {place}")
+    options.announce({"model": str(model)}, as_json, *hints)
