@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test prove install lint format clean
+.PHONY: demo test prove install docs reference format clean
 
 install: $(VENV)/.installed
 
@@ -26,9 +26,16 @@ test: install  ## lint, format, types, and the tests of every landing
 prove: install  ## the tests with the full count of every claim
 	$(BIN)/pytest
 
+docs: install  ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open site/index.html"
+
+reference: install  ## docs/reference, written from the code again
+	$(BIN)/python docs/_site/reference.py
+
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -98,7 +98,8 @@ def matrix(row: str = "sde", column: str = "sampler") -> list[dict[str, str]]:
             if isinstance(problem, DiffkitError):
                 status = "broken" if isinstance(problem, ComponentError) else "unset"
                 pair = {row: "*", column: "*"} | {kind: name}
-                table.append({**pair, "status": status, "reason": problem.got, "remedy": problem.remedy})
+                said = {"reason": _joined([problem.got]), "remedy": _joined([problem.remedy])}
+                table.append({**pair, "status": status, **said})
     return table
 
 
@@ -243,7 +244,7 @@ def _judge(a: Component, b: Component) -> Cell:
             selection = Selection.of(a, b)
         findings = check(selection)
     except IncompatibleError as error:
-        return "refused", error.expected, error.remedy
+        return "refused", _joined([error.expected]), _joined([error.remedy])
     except Exception as error:
         return "broken", f"checking it raised {brief(error)}", ""
     status = findings[0].status if findings else "allowed"
