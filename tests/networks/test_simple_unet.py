@@ -63,7 +63,9 @@ def test_every_stage_adds_the_embedding_between_its_convolutions() -> None:
 
 def test_sizes_go_down_and_up_again_with_the_skips_of_their_level() -> None:
     module, x = built(SMALL, (3, 16, 24)), pictures((3, 16, 24))
-    shapes = {name: tuple(given_to(module, name, x, at(0.5)).shape[1:]) for name in ("down.1", "up.0", "up.1")}
+    shapes = {
+        name: tuple(given_to(module, name, x, at(0.5)).shape[1:]) for name in ("down.1", "up.0", "up.1")
+    }
     assert shapes == {"down.1": (16, 8, 12), "up.0": (48, 4, 6), "up.1": (32, 8, 12)}
     assert given_to(module, "last", x, at(0.5)).shape[1:] == (8, 16, 24)
     skip = given_to(module, "down.1", x, at(0.5))

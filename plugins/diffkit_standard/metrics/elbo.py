@@ -31,12 +31,12 @@ from diffkit.interfaces.metric import Measurement, Metric, MetricContext
 from diffkit.interfaces.sde import SDE, GaussianSDE, ScheduledSDE
 from diffkit.noise import Noise
 from diffkit.selection import Selection
+from diffkit.tensors import per_channel
 from diffkit_standard.metrics._chosen import Chosen
 from diffkit_standard.metrics._likelihood import (
     Measured,
     denoiser,
     mean_and_error,
-    per_channel,
     refusals,
     require,
     requirements,
