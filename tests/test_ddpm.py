@@ -63,7 +63,7 @@ class Known(Model):
 
 @pytest.mark.parametrize("variance", ["small", "large"])
 def test_a_step_is_the_posterior_of_the_table(variance: Literal["small", "large"]) -> None:
-    """mean sqrt(alpha_bar') beta / (1 - alpha_bar) x_0 + sqrt(alpha) (1 - alpha_bar') / (1 - alpha_bar) x_t."""
+    """Its mean is (sqrt(a') beta x_0 + sqrt(alpha) (1 - a') x_t) / (1 - a), a and a' being alpha_bar."""
     problem = Problem.build(Known(), SDE, tuple(NODES.flip(0)), torch.arange(T), EPS)
     for k in (2, 3, 77, 150, 299, 300):
         mean, std = Ancestral(variance=variance).transition(problem, EPS, NODES[k - 1], NODES[k - 2], None)
