@@ -150,6 +150,10 @@ def _core(selection: Selection) -> Iterator[Finding]:
         yield Finding(
             "refused", name, "labels", reason, "Set training.labels to false, or choose another network"
         )
+    if network is not None and selection.parts > 1 and "network.batch-statistics" in network.provides:
+        reason = f"A batch is computed in {selection.parts} parts, each normalised by its own statistics"
+        remedy = "Train in one process without gradient_accumulation, or choose another network"
+        yield Finding("caveat", current().name(network), "", reason, remedy)
     if selection.model is not None and only_classifies(selection.model):
         reason = "The model tells classes apart, and says nothing of where the data lie"
         remedy = "Name it in the conditioner 'classifier-guidance' of a model that can be sampled"

@@ -26,6 +26,7 @@ from diffkit.interfaces.schedule import Schedule
 from diffkit.interfaces.sde import SDE
 from diffkit.registry import current
 from diffkit.selection import Selection
+from diffkit.sharding import processes
 from diffkit.structure import fill, plain, settings
 
 __all__ = [
@@ -266,6 +267,7 @@ def selection_of(config: ExperimentConfig) -> Selection:
         model=model,
         data=frozenset(word for word, holds in data.items() if holds),
         steps=config.sampling.steps,
+        parts=config.training.gradient_accumulation * processes()[0],
         classes=spec.classes if config.training.labels else None,
         shape=spec.shape,
     )

@@ -18,7 +18,7 @@ from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.network import Network
 from diffkit.interfaces.objective import Objective
 from diffkit.interfaces.sde import SDE
-from diffkit.statistics import DataStatistics
+from diffkit.statistics import settled
 from diffkit.structure import plain
 
 __all__ = ["DESCRIPTION", "HARMLESS", "TrainingJob", "claim", "describe", "model_folder", "read_description"]
@@ -56,10 +56,7 @@ class TrainingJob:
 
     def resolved(self) -> TrainingJob:
         """This job with every `auto` field set from the training data, which is read."""
-        statistics = DataStatistics.of(self.dataset)
-        dataset = self.dataset.resolved(statistics)
-        if dataset != self.dataset:
-            statistics = DataStatistics.of(dataset)
+        dataset, statistics = settled(self.dataset)
         return attrs.evolve(self, dataset=dataset, objective=self.objective.resolved(statistics))
 
 

@@ -45,6 +45,7 @@ from diffkit.config import ExperimentConfig, selection_of
 from diffkit.errors import ConfigError, RunError
 from diffkit.evaluation import Evaluation, named
 from diffkit.interfaces.conditioner import Conditioner
+from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.metric import Measurement, Metric
 from diffkit.interruption import Interruption
 from diffkit.journal import Journal
@@ -53,6 +54,8 @@ from diffkit.progress import Watch, aloud
 from diffkit.sampling import SampleResult, SampleStep
 from diffkit.selection import Finding
 from diffkit.sharding import barrier, join, largest, processes
+from diffkit.statistics import settled
+from diffkit.structure import plain
 from diffkit.targets import Target
 
 __all__ = ["Experiment", "RunResult"]
@@ -155,6 +158,17 @@ class Experiment:
     def model_folder(self) -> Path:
         """The folder of the model that the configuration determines. Reads the training split."""
         return self.runs / "models" / identity.model_name(self.config)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set in the model's units: as a saved model has them, or settled by the training split."""
+        if self._saved is None:
+            return settled(self.config.dataset)[0]
+        described = checkpoint.read_description(self._saved)
+        if described["spec"] == plain(self.config.dataset.spec(), registry.describe):
+            return self.config.dataset
+        made: Dataset = registry.create("dataset", described["dataset"])
+        return made
 
     def dry_run(self, *, any_version: bool = False) -> dict[str, Any]:
         """What `run` would do, without reading data."""
@@ -280,7 +294,7 @@ class Experiment:
         Takes what `sample` takes.
         """
         result = self.sample(count, **choices)
-        figure = gallery.sheet(self.config.dataset, result.x.cpu(), result.label)
+        figure = gallery.sheet(self.dataset, result.x.cpu(), result.label)
         if path is not None and _is_main():
             plots.save(figure, Path(path))
         return figure
@@ -326,7 +340,7 @@ class Experiment:
         bends = _Prepared((*before, imputation))
         result = self.sample(len(imputation.observed) * completions, conditioners=bends, **choices)
         if path is not None and _is_main():
-            plots.save(gallery.completions(self.config.dataset, imputation, result.x), Path(path))
+            plots.save(gallery.completions(self.dataset, imputation, result.x), Path(path))
         return result
 
     def evaluate(self, *, checkpoint_name: str | int = "best") -> dict[str, Measurement]:
@@ -396,7 +410,7 @@ class Experiment:
         if not _is_main():
             return result
         self.write_samples(result, self.folder)
-        dataset, sde, seed = self.config.dataset, self.config.sde, self.config.seed
+        dataset, sde, seed = self.dataset, self.config.sde, self.config.seed
         pictures = gallery.of_run(dataset, sde, seed, self._conditioners, result, kept)
         for name, picture in pictures.items():
             plots.save(picture, self.folder / name)
@@ -406,7 +420,7 @@ class Experiment:
     def write_samples(self, result: SampleResult, folder: Path) -> None:
         """Writes `samples.npz` (x, label, index) and `samples.png` into a folder."""
         if _is_main():
-            recording.write_samples(folder, self.config.dataset, result)
+            recording.write_samples(folder, self.dataset, result)
 
     def record(self) -> Path:
         """Writes what the run was made of and how to have it again: config, log, manifest."""
@@ -447,7 +461,7 @@ class Experiment:
         if isinstance(conditioners, _Prepared):
             return conditioners
         made = [registry.create("conditioner", each) for each in conditioners]
-        return _Prepared(each.prepared(self.config.dataset) for each in made)
+        return _Prepared(each.prepared(self.dataset) for each in made)
 
     def _model_home(self) -> Path:
         return self._saved or self.model_folder
@@ -462,7 +476,7 @@ class Experiment:
         found = f"going on with {folder} from step {done:,}" if done and not fresh else f"training {folder}"
         config = self.config
         job = training.TrainingJob(
-            dataset=config.dataset,
+            dataset=self.dataset,
             network=config.network,
             sde=config.sde,
             objective=config.objective,
@@ -504,7 +518,7 @@ class Experiment:
 
     def _evaluation(self, metrics: Iterable[Metric], count: int) -> Evaluation:
         return Evaluation(
-            dataset=self.config.dataset,
+            dataset=self.dataset,
             metrics=named(metrics),
             features=self.config.evaluation.features,
             count=count,
@@ -537,7 +551,7 @@ class Experiment:
             for first in range(0, total, size):
                 result = self.sample(min(size, total - first), first=first, model=model, **choices)
                 yield from measuring.sample_batches(
-                    self.config.dataset, result.x.cpu(), label=result.label, first=first
+                    self.dataset, result.x.cpu(), label=result.label, first=first
                 )
                 watch.at(min(first + size, total))
 

@@ -47,11 +47,14 @@ def averaging_decay(config: TrainingConfig, step: int) -> float:
 
 @torch.no_grad()
 def average(mean: nn.Module, network: nn.Module, decay: float) -> None:
-    """mean <- decay mean + (1 - decay) network; buffers are copied."""
+    """mean <- decay mean + (1 - decay) network, buffers of whole numbers copied.
+
+    Running statistics go with the weights that they are of, to first order: averaged like them.
+    """
     for averaged, weight in zip(mean.parameters(), network.parameters(), strict=True):
         averaged.lerp_(weight, 1.0 - decay)
     for kept, buffer in zip(mean.buffers(), network.buffers(), strict=True):
-        kept.copy_(buffer)
+        kept.copy_(kept.lerp(buffer, 1.0 - decay) if kept.is_floating_point() else buffer)
 
 
 def moments(optimizer: Optimizer) -> dict[str, Tensor]:

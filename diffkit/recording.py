@@ -30,11 +30,12 @@ _CHECKED = ("config.yaml", "samples.npz", "metrics.json", "log.jsonl", tracking.
 def write_samples(folder: Path, dataset: Dataset, result: SampleResult) -> None:
     """Writes `samples.npz` (x float32, label and index int64) and `samples.png` into a folder.
 
-    Images are kept in [-1, 1]: what a sampler puts outside is no colour.
+    They are kept in plain units, images in [-1, 1]: what a sampler puts outside is no colour.
     """
     ensure_writable(folder)
     x = result.x.cpu()
-    kept = x.clamp(-1.0, 1.0) if dataset.spec().image else x
+    plain = dataset.to_plain(x)
+    kept = plain.clamp(-1.0, 1.0) if dataset.spec().image else plain
     with storage.replacing(folder / "samples.npz") as unfinished, unfinished.open("wb") as file:
         np.savez(file, x=kept.float().numpy(), label=result.label.numpy(), index=result.index.numpy())
     plots.save(gallery.sheet(dataset, x, result.label), folder / "samples.png")

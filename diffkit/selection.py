@@ -39,6 +39,7 @@ CAPABILITIES: Mapping[str, str] = MappingProxyType(
         "network.energy-output": "the output is one number a sample",
         "network.logits-output": "the output is one number a class",
         "network.labels": "can be built with classes",
+        "network.batch-statistics": "in training an example's output depends on the others of its batch",
         "features.logits": "the extractor classifies",
         "features.own-classes": "its classes are those of the data set",
         "dataset.labels": "examples have labels",
@@ -78,6 +79,7 @@ class Selection:
         model: capabilities of the model to be used; None = not known.
         data: capabilities of the data set, read off its spec; None = not known.
         steps: of sampling, where they are set.
+        parts: that a batch of training is computed in, by processes and by accumulation.
         classes: of the model, where it is conditional.
         shape: of one example, where it is known.
     """
@@ -86,6 +88,7 @@ class Selection:
     model: frozenset[str] | None = None
     data: frozenset[str] | None = None
     steps: int | None = None
+    parts: int = 1
     classes: int | None = None
     shape: tuple[int, ...] | None = None
 

@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from diffkit.interfaces.dataset import Dataset
 
-__all__ = ["DataStatistics"]
+__all__ = ["DataStatistics", "settled"]
 
 
 @attrs.frozen(kw_only=True)
@@ -45,6 +45,13 @@ class DataStatistics:
             sigma_data=float(spread.sqrt()),
             count=len(raw),
         )
+
+
+def settled(dataset: Dataset) -> tuple[Dataset, DataStatistics]:
+    """The data set with every field that is `auto` set, and its statistics then. Reads the training split."""
+    statistics = DataStatistics.of(dataset)
+    resolved = dataset.resolved(statistics)
+    return resolved, statistics if resolved == dataset else DataStatistics.of(resolved)
 
 
 def _channel_moments(raw: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["Device", "expand", "float64", "per_sample_norm", "take"]
+__all__ = ["Device", "expand", "float64", "per_channel", "per_sample_norm", "take"]
 
 Self = TypeVar("Self")
 Device = torch.device | str | None
@@ -55,3 +55,9 @@ def per_sample_norm(x: Tensor) -> Tensor:
     """The Euclidean norm of each sample, shape (B,)."""
     norm: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
     return norm
+
+
+def per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """One value, or one a channel, made ready to meet `like` (B, C, ...)."""
+    tensor = torch.tensor(values, dtype=like.dtype, device=like.device)
+    return tensor.reshape(-1, *(1,) * (like.ndim - 2))

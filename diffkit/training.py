@@ -189,15 +189,15 @@ class Trainer:
         if self._config.precision != "auto":
             return self._config.precision
         batch, noise = self._batches.at(0)
+        trial = copy.deepcopy(self._network)  # what it learns of batches is not to stay
 
         def work(arithmetic: Arithmetic) -> None:
             with autocast(arithmetic, self.device):
-                loss, _, _ = self.job.objective.loss(self._network, self.job.sde, batch, noise, None)
+                loss, _, _ = self.job.objective.loss(trial, self.job.sde, batch, noise, None)
             torch.autograd.backward(loss.mean())
 
         with _seeded(self.job.seed, "trial"):
             decision = [choose_arithmetic(self.device, work)]
-        self._optimizer.zero_grad(set_to_none=True)
         chosen: Arithmetic = broadcast_object_list(decision)[0]
         return chosen
 

@@ -13,6 +13,7 @@ import torch
 from diffkit import hooks
 from diffkit.compatibility import CAPABILITIES, Finding, Selection, check, matrix, require, with_schedule
 from diffkit.component import Requirement, parameter
+from diffkit.config import ExperimentConfig, selection_of
 from diffkit.errors import ConfigError, IncompatibleError
 from diffkit.interfaces.conditioner import Conditioner
 from diffkit.interfaces.network import Network
@@ -140,6 +141,20 @@ class TestRequirements:
         assert [f.status for f in check(Selection.of(Mute(), model=labelled))] == ["refused"]
         assert check(Selection.of(Mute(), model=words("model.denoise"))) == []
         assert check(Selection.of(create("network", "unet"), model=labelled)) == []
+
+    def test_statistics_of_the_batch_are_said_where_it_is_computed_in_parts(self) -> None:
+        network = create("network", "residual-unet")
+        assert check(Selection.of(network)) == []
+        (finding,) = check(Selection.of(network, parts=3))
+        assert (finding.status, finding.subject) == ("caveat", "residual-unet")
+        assert "3 parts" in finding.reason
+        assert check(Selection.of(create("network", "unet"), parts=3)) == []
+
+    def test_gradient_accumulation_is_in_parts(self) -> None:
+        given = {"name": "parts", "dataset": "digits", "network": {"name": "residual-unet", "widths": [8]}}
+        for parts, said in ((1, []), (4, ["residual-unet"])):
+            config = ExperimentConfig.from_mapping(given, [f"training.gradient_accumulation={parts}"])
+            assert [finding.subject for finding in check(selection_of(config))] == said
 
     def test_every_capability_of_the_built_ins_is_in_the_table(self) -> None:
         known = set(CAPABILITIES)

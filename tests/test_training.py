@@ -35,6 +35,7 @@ from diffkit.interfaces.sde import SDE
 from diffkit.noise import Noise
 from diffkit.optimizer import average, averaging_decay, learning_rate
 from diffkit.training import Trainer, TrainingJob, total_steps, train_steps
+from diffkit_standard.networks.residual_unet import ResidualUNet
 from diffkit_standard.objectives.noise import NoisePrediction
 
 CPU = torch.device("cpu")
@@ -320,8 +321,10 @@ def test_two_processes_train_as_one(tmp_path: Path, steps: int) -> None:
 
 def test_the_moving_average_is_one() -> None:
     mean, network = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
-    expected = 1.0
+    expected, running = 1.0, 0.0
     for step in range(6):
+        assert network.num_batches_tracked is not None
+        network.num_batches_tracked.fill_(step)
         network.weight.data.fill_(float(step * step))
         assert network.running_mean is not None
         network.running_mean.fill_(float(step))
@@ -329,7 +332,9 @@ def test_the_moving_average_is_one() -> None:
         average(mean, network, decay)
         expected = decay * expected + (1.0 - decay) * step * step
         assert float(mean.weight.detach()) == pytest.approx(expected)
-        assert torch.equal(mean.running_mean, network.running_mean)  # type: ignore[arg-type]
+        running = decay * running + (1.0 - decay) * step
+        assert float(mean.running_mean) == pytest.approx(running)  # type: ignore[arg-type]
+        assert mean.num_batches_tracked == network.num_batches_tracked == step
 
 
 def test_the_average_follows_closely_at_first(tmp_path: Path) -> None:
@@ -433,6 +438,16 @@ def test_the_decision_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         pass
     monkeypatch.setattr("diffkit.training.choose_arithmetic", lambda device, work: "fp32")
     assert Trainer(job).arithmetic == "bf16"
+
+
+def test_the_trial_leaves_no_trace(tmp_path: Path) -> None:
+    """Neither in the weights' gradients nor in the running statistics, which a forward pass moves."""
+    network = ResidualUNet(widths=(8, 8), depth=1)
+    trainer = Trainer(attrs.evolve(small_job(tmp_path, precision="auto"), network=network))
+    assert all(weight.grad is None for weight in trainer._network.parameters())
+    for name, value in trainer._network.named_buffers():
+        if name.endswith(("running_mean", "num_batches_tracked")):
+            assert not value.any(), name
 
 
 def test_the_device_is_found() -> None:

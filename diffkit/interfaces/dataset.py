@@ -113,6 +113,14 @@ class Dataset(Component):
             return (0.5 * (x.to(torch.float32) + 1.0)).clamp(0.0, 1.0)
         return self.decode(x).to(torch.float32) / (spec.levels - 1)
 
+    def to_plain(self, x: Tensor) -> Tensor:
+        """Encoded values in plain units, in which images lie in [-1, 1]: those of files and of fields."""
+        return x
+
+    def from_plain(self, x: Tensor) -> Tensor:
+        """The inverse of `to_plain`."""
+        return x
+
     def fingerprint(self) -> str:
         """A checksum of the training split's values and labels, and of the units."""
         examples = self.load("train")

@@ -16,10 +16,17 @@ SCORE, EDM, CLASSIFICATION = (
     "objectives.classification Classification",
 )
 PREDICTION, NOISED = ("objectives._prediction",), ("objectives._noised", "objectives._prediction")
+SIMPLE, RESIDUAL = "networks.simple_unet SimpleUNet", "networks.residual_unet ResidualUNet"
+NORMALIZED = "datasets.normalized Normalized"
 POINTS, DIGITS = "datasets.points Points", "datasets.digits Digits"
 PIXELS = "features.pixels Pixels"
 
 NETWORKS = (
+    Mutant(SIMPLE, "self.positions * level.t", "0.0 * level.t", "level-matters"),
+    Mutant(SIMPLE, "embedded = embedded + self", "embedded = embedded + 0.0 * self", "label-matters"),
+    Mutant(RESIDUAL, "sigma**2 / (alpha**2 + sigma**2)", "alpha**2 + sigma**2", "level-matters"),
+    Mutant(RESIDUAL, "affine=False", "affine=False, track_running_stats=False", "batch-independent"),
+    Mutant(RESIDUAL, "return torch.add(self.skip(x), ", "return torch.add(x, ", "output-shape"),
     Mutant(MLP, "return output.reshape(len(x), *self.output)", "return output", "output-shape"),
     Mutant(
         MLP,
@@ -30,16 +37,16 @@ NETWORKS = (
     Mutant(MLP, "torch.where(rows < 0, none, rows)", "rows.clamp(min=0)", "label-matters", {}, EMBEDDING),
     Mutant(
         MLP,
-        "none, device=vector.device) if label is None",
-        "0, device=vector.device) if label is None",
+        "none, device=device) if label is None",
+        "0, device=device) if label is None",
         "no-label-is-minus-one",
         {},
         EMBEDDING,
     ),
     Mutant(
         MLP,
-        "vector + self.label(torch.where(rows < 0, none, rows))",
-        "vector + 0.0 * self.label(torch.where(rows < 0, none, rows))",
+        "else vector + self.label(label, count)",
+        "else vector + 0.0 * self.label(label, count)",
         "label-matters",
         {},
         EMBEDDING,
@@ -168,6 +175,9 @@ DATASETS = (
         "\n\n    def picture(self",
         "encoding-is-affine",
     ),
+    Mutant(NORMALIZED, "- mean) / std", "- mean) * std", "plain-units"),
+    Mutant(NORMALIZED, "return self.dataset.to_plain(self._inner(x))", "return x", "plain-units"),
+    Mutant(NORMALIZED, "per_channel(inner.scale, like) / std", "per_channel(inner.scale, like)", "pictures"),
     Mutant(DIGITS, "levels=17", "levels=16", "specification-holds"),
     Mutant(
         DIGITS,

@@ -13,18 +13,22 @@ import warnings
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import diffkit
 from diffkit.interfaces.grid import Grid
+from diffkit.interfaces.network import Level
 from diffkit.interfaces.sampler import Sampler
 from diffkit.interfaces.sde import SDE
 from diffkit.noise import Noise
 from diffkit.problem import Problem
 from diffkit.testing.exact import MixtureProblem
 from diffkit_standard.conditioners.threshold import Threshold
+from diffkit_standard.networks.simple_unet import SimpleUNet
+from diffkit_standard.objectives.noise import NoisePrediction
 from diffkit_standard.samplers.ancestral import Ancestral
 from diffkit_standard.samplers.ddim import DDIM
 from diffkit_standard.samplers.dpm_solver_pp import DPMSolverPP
@@ -70,10 +74,10 @@ def start(levels: tuple[int, ...]) -> Tensor:
     return MIXTURE.draw_at(SDE_, first, Noise(seed=SEED, index=torch.arange(COUNT)).stream("prior"))
 
 
-def draws(number: int) -> Tensor:
+def draws(number: int, shape: tuple[int, ...] = (2,)) -> Tensor:
     """What the sampling loop hands the sampler in that move, counted from 1."""
     stream = Noise(seed=SEED, index=torch.arange(COUNT)).stream("sampler", number)
-    return stream.normal((COUNT, 2), dtype=torch.float64)
+    return stream.normal((COUNT, *shape), dtype=torch.float64)
 
 
 def denoise(x: Tensor, level: int) -> Tensor:
@@ -109,8 +113,8 @@ def handed_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """The draws of the sampling loop in place of the peer's own."""
     numbers = itertools.count(1)
 
-    def next_draw(*_: Any, **__: Any) -> Tensor:
-        return draws(next(numbers))
+    def next_draw(shape: tuple[int, ...], *_: Any, **__: Any) -> Tensor:
+        return draws(next(numbers), tuple(shape[1:]))
 
     monkeypatch.setattr(diffusers.schedulers.scheduling_ddpm, "randn_tensor", next_draw)
 
@@ -132,6 +136,44 @@ def test_ddpm(variance: Any, peers_name: str, steps: int, clamp: bool) -> None:
     assert x.dtype == torch.float64
     bends = [Threshold()] if clamp else []
     torch.testing.assert_close(ours(Ancestral(variance=variance), levels, bends), x, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.usefixtures("handed_noise")
+@pytest.mark.parametrize("variance, peers_name", [("small", "fixed_small"), ("large", "fixed_large")])
+def test_a_network_that_predicts_noise_through_300_levels(variance: Any, peers_name: str) -> None:
+    """From start to clean image: the same U-Net, whose input, output and time the peer is handed by itself.
+
+    The peer's own table of beta, which is in float32, is replaced by one made here in float64.
+    """
+    steps, shape = 300, (1, 8, 8)
+    beta = torch.from_numpy(np.linspace(1e-4, 0.02, steps))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = SimpleUNet(channels=(8, 16), groups=4, positions=steps).build(shape).double().eval()
+    sde = VP(schedule=Discrete(steps=steps))
+    peer = diffusers.DDPMScheduler(
+        num_train_timesteps=steps, variance_type=peers_name, clip_sample=False, prediction_type="epsilon"
+    )
+    assert float(beta[0]) == pytest.approx(float(peer.betas[0]), rel=1e-6)
+    assert float(beta[-1]) == pytest.approx(float(peer.betas[-1]), rel=1e-6)
+    peer.betas, peer.alphas, peer.alphas_cumprod = beta, 1.0 - beta, torch.cumprod(1.0 - beta, 0)
+    peer.set_timesteps(steps)
+    noise = Noise(seed=SEED, index=torch.arange(COUNT)).stream("prior")
+    first = x = noise.normal((COUNT, *shape), dtype=torch.float64)
+    with torch.no_grad():
+        for timestep in peer.timesteps.tolist():
+            level = Level(t=torch.full((COUNT,), (timestep + 1) / steps, dtype=torch.float64))
+            x = peer.step(module(x, level), timestep, x).prev_sample
+    found = diffkit.sample(
+        NoisePrediction(sigma_data=1.0).model(module, sde),
+        sampler=Ancestral(variance=variance),
+        steps=steps,
+        x_init=first,
+        seed=SEED,
+    )
+    assert found.nfe == steps
+    assert float((first - x).abs().mean()) > 0.1
+    torch.testing.assert_close(found.x, x, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])

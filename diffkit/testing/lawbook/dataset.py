@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from diffkit.interfaces.dataset import Dataset, Examples, SplitName
+from diffkit.statistics import settled
 from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure, ensure_close
 
 __all__ = ["LAWS"]
@@ -62,6 +63,7 @@ def labels_in_range(dataset: Dataset) -> None:
 
 def units_go_both_ways(dataset: Dataset) -> None:
     """decode(encode(raw)) = raw: on the levels exactly, where the data are continuous to rounding."""
+    dataset, _ = settled(dataset)
     spec = dataset.spec()
     for split, examples in _splits(dataset):
         raw = examples.raw[:256]
@@ -74,6 +76,7 @@ def units_go_both_ways(dataset: Dataset) -> None:
 
 def encoding_is_affine(dataset: Dataset) -> None:
     """encode(raw) = scale raw + offset, in torch's default dtype."""
+    dataset, _ = settled(dataset)
     spec = dataset.spec()
     raw = dataset.load("train").raw[:64]
     encoded = dataset.encode(raw)
@@ -108,8 +111,19 @@ def splits_are_disjoint(dataset: Dataset) -> None:
     ensure(float(shared) <= 0.05, f"{float(shared):.1%} of the test split is in the training split")
 
 
+def plain_units(dataset: Dataset) -> None:
+    """to_plain(from_plain(x)) = x, and images are within [-1, 1] in plain units."""
+    dataset, _ = settled(dataset)
+    x = dataset.encode(dataset.load("train").raw[:64])
+    plain = dataset.to_plain(x)
+    ensure_close(dataset.from_plain(plain), x, 1e-5 * (1.0 + x.abs().double()), "from_plain(to_plain(x))")
+    if dataset.spec().image:
+        ensure(float(plain.abs().max()) <= 1.0 + 1e-6, f"plain units reach {float(plain.abs().max()):g}")
+
+
 def pictures(dataset: Dataset) -> None:
     """picture(x) is (B, 1 or 3, H, W) in [0, 1]."""
+    dataset, _ = settled(dataset)
     x = dataset.encode(dataset.load("train").raw[:4])
     try:
         drawn = dataset.picture(x)
@@ -128,5 +142,6 @@ LAWS = book_of(
     encoding_is_affine,
     reading_is_repeatable,
     splits_are_disjoint,
+    plain_units,
     pictures,
 )

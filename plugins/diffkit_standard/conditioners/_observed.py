@@ -62,7 +62,7 @@ def examples_of(
                 "%s has values from %g to %g, which are read on the scale from -1 (black) to 1 (white)",
                 what, low, high,
             )  # fmt: skip
-        return values.to(torch.get_default_dtype())
+        return dataset.from_plain(values.to(torch.get_default_dtype()))
     if spec.image and low >= 0.0 and high <= 255.0:
         return _encoded_pictures(values, dataset)
     raise DataError(

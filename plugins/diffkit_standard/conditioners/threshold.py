@@ -12,15 +12,18 @@ from torch import Tensor
 from diffkit.component import Requirement, parameter
 from diffkit.errors import IncompatibleError
 from diffkit.interfaces.conditioner import Conditioner
+from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.model import Model
 from diffkit.interfaces.sde import GaussianSDE
 from diffkit.noise import Noise
 from diffkit.problem import Problem
-from diffkit.tensors import expand
+from diffkit.tensors import expand, per_channel
 
 if TYPE_CHECKING:
     from diffkit.compatibility import Selection
 
+
+Ends = float | tuple[float, ...]
 
 _STATE_CAVEAT = (
     "Clamping the state cuts noise as well as data, and drops a multistep sampler's history in every step, "
@@ -28,9 +31,10 @@ _STATE_CAVEAT = (
 )
 
 
-def _above_low(threshold: Threshold, attribute: Any, value: float) -> None:
-    if value <= threshold.low:
-        raise ValueError("the range ends above where it begins, low < high")
+def _above_low(threshold: Threshold, attribute: Any, value: Ends) -> None:
+    low, high = (torch.tensor(ends, dtype=torch.float64).reshape(-1) for ends in (threshold.low, value))
+    if len(low) != len(high) or bool((high <= low).any()):
+        raise ValueError("the range ends above where it begins, low < high, both one number or one a channel")
 
 
 @final
@@ -44,7 +48,8 @@ class Threshold(Conditioner):
 
     The first two act on the model, so score and eps_hat follow from the clamped D, and a multistep method's
     history holds clamped predictions. In a list of conditioners it stands after those that guide. The state
-    clamp is that of simple DDPM codes; it cuts noise as well as data.
+    clamp is that of simple DDPM codes; it cuts noise as well as data. An experiment takes the range in its
+    data set's plain units, in which images lie in [-1, 1]; `diffkit.sample` knows the model's units only.
 
     Source: Saharia et al. 2022 (Imagen), arXiv 2205.11487, section 2.3 (static, dynamic); Ho, Jain and Abbeel
     2020, arXiv 2006.11239, the published code (static).
@@ -55,8 +60,8 @@ class Threshold(Conditioner):
     method: Literal["static", "dynamic", "state"] = parameter(
         "clamp D (static), clamp and rescale D by a percentile of each sample (dynamic), or clamp x", "static"
     )
-    low: float = parameter("least value of clean data", -1.0)
-    high: float = parameter("largest value of clean data", 1.0, validator=_above_low)
+    low: Ends = parameter("least value of clean data, one or one a channel", -1.0)
+    high: Ends = parameter("largest value of clean data, likewise", 1.0, validator=_above_low)
     percentile: float = parameter(
         "dynamic: the share of a sample's elements that is not clamped",
         0.995,
@@ -78,6 +83,13 @@ class Threshold(Conditioner):
             return ("Guidance that comes after the threshold may lead the prediction out of the range again",)
         return ()
 
+    def prepared(self, dataset: Dataset) -> Threshold:
+        shape = dataset.spec().shape
+        example = torch.zeros(2, shape[0], *(1,) * (len(shape) - 1), dtype=torch.float64)
+        plain = torch.stack(self._range(example)) + example
+        low, high = dataset.from_plain(plain).flatten(1).tolist()
+        return attrs.evolve(self, low=tuple(low), high=tuple(high))
+
     def wrap(self, model: Model, problem: Problem) -> Model:
         return model if self.method == "state" else _Thresholded(model, self, problem.gaussian)
 
@@ -94,17 +106,23 @@ class Threshold(Conditioner):
         if self.method != "state" or x_t is None:
             return x_s, memory
         # A new tensor even where nothing exceeds: whether a history is dropped must not depend on the batch.
-        return x_s.clamp(self.low, self.high), memory
+        return x_s.clamp(*self._range(x_s)), memory
 
     def clamped(self, clean: Tensor) -> Tensor:
         """D in the range, (B, ...)."""
+        low, high = self._range(clean)
         if self.method == "static":
-            return clean.clamp(self.low, self.high)
-        centre, width = 0.5 * (self.low + self.high), 0.5 * (self.high - self.low)
+            return clean.clamp(low, high)
+        centre, width = 0.5 * (low + high), 0.5 * (high - low)
         u = (clean - centre) / width
         excess = self._percentile(u.abs())
         rescaled = centre + width * torch.clamp(u, -excess, excess) / excess
-        return torch.where(excess > 1.0, rescaled, clean).clamp(self.low, self.high)
+        return torch.where(excess > 1.0, rescaled, clean).clamp(low, high)
+
+    def _range(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Both ends, to broadcast over (B, C, ...)."""
+        low, high = (ends if isinstance(ends, tuple) else (ends,) for ends in (self.low, self.high))
+        return per_channel(low, like), per_channel(high, like)
 
     def _percentile(self, u: Tensor) -> Tensor:
         """The percentile over each sample's elements, at least 1, (B, 1, ...)."""

@@ -27,7 +27,6 @@ __all__ = [
     "Measured",
     "denoiser",
     "mean_and_error",
-    "per_channel",
     "prior_divergence",
     "refusals",
     "require",
@@ -152,12 +151,6 @@ def denoiser(model: Model, sde: GaussianSDE, label: Tensor | None) -> Callable[[
         return Problem.build(asked, sde, (), torch.arange(len(x)), x).denoise(x, t)
 
     return denoise
-
-
-def per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
-    """One value, or one a channel, made ready to meet `like` (B, C, ...)."""
-    tensor = torch.tensor(values, dtype=like.dtype, device=like.device)
-    return tensor.reshape(-1, *(1,) * (like.ndim - 2))
 
 
 def prior_divergence(sde: GaussianSDE, x: Tensor) -> float:

@@ -28,12 +28,12 @@ from diffkit.interfaces.sde import GaussianSDE
 from diffkit.noise import Noise
 from diffkit.sampling_run import Denoiser, as_model, process_of
 from diffkit.selection import Selection
+from diffkit.tensors import per_channel
 from diffkit_standard.metrics._chosen import Chosen
 from diffkit_standard.metrics._flow_density import FlowDensity, end_time
 from diffkit_standard.metrics._likelihood import (
     Measured,
     mean_and_error,
-    per_channel,
     prior_divergence,
     refusals,
     require,

@@ -32,12 +32,12 @@ from diffkit.interfaces.sde import SDE, GaussianSDE, ScheduledSDE
 from diffkit.noise import Noise
 from diffkit.progress import watched
 from diffkit.selection import Selection
+from diffkit.tensors import per_channel
 from diffkit_standard.metrics._chosen import Chosen
 from diffkit_standard.metrics._likelihood import (
     Measured,
     denoiser,
     mean_and_error,
-    per_channel,
     refusals,
     require,
     requirements,
