@@ -51,7 +51,7 @@ class OverdampedLangevin(Sampler):
     """
 
     source: ClassVar[str] = (
-        "Roberts and Tweedie 1996, Exponential convergence of Langevin distributions; arXiv 1903.08689"
+        "Roberts and Tweedie 1996; Du and Mordatch 2019, arXiv 1903.08689"
     )
 
     step_size: float = parameter("h, time that a step takes", 0.01, validator=gt(0.0))
