@@ -50,9 +50,7 @@ class OverdampedLangevin(Sampler):
     Source: Roberts and Tweedie 1996; a and b apart: Du and Mordatch 2019, arXiv 1903.08689.
     """
 
-    source: ClassVar[str] = (
-        "Roberts and Tweedie 1996; Du and Mordatch 2019, arXiv 1903.08689"
-    )
+    source: ClassVar[str] = "Roberts and Tweedie 1996; Du and Mordatch 2019, arXiv 1903.08689"
 
     step_size: float = parameter("h, time that a step takes", 0.01, validator=gt(0.0))
     noise: float | None = parameter(
