@@ -32,9 +32,7 @@ class EnergyCNN(Network):
         ConfigError: examples that are no images.
     """
 
-    source: ClassVar[str] = (
-        "Du and Mordatch 2019, arXiv 1903.08689; Foster 2023, Generative Deep Learning, ch. 7"
-    )
+    source: ClassVar[str] = "Foster 2023, Generative Deep Learning, ch. 7"
 
     channels: int = parameter("width of the first convolution", 16, validator=_positive)
     hidden: int = parameter("width of the dense layer", 64, validator=_positive)

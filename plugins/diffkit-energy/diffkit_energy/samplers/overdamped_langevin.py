@@ -47,10 +47,10 @@ class OverdampedLangevin(Sampler):
     `gradient_clip` holds every element of the gradient, and `clip` every element of x, to a range; either
     changes the law that is sampled.
 
-    Source: Roberts and Tweedie 1996, section 1.4; a and b apart: Du and Mordatch 2019, arXiv 1903.08689.
+    Source: Roberts and Tweedie 1996; a and b apart: Du and Mordatch 2019, arXiv 1903.08689.
     """
 
-    source: ClassVar[str] = "Roberts and Tweedie 1996, section 1.4; Du and Mordatch 2019, arXiv 1903.08689"
+    source: ClassVar[str] = "Roberts and Tweedie 1996; Du and Mordatch 2019, arXiv 1903.08689"
 
     step_size: float = parameter("h, time that a step takes", 0.01, validator=gt(0.0))
     noise: float | None = parameter(

@@ -36,10 +36,10 @@ class Langevin(SDE):
     Raises:
         TypeError: the drift was asked of a process without a potential.
 
-    Source: Lemons and Gythiel 1997 (Langevin 1908); Risken 1996, The Fokker-Planck equation, section 1.2.
+    Source: Risken 1996, The Fokker-Planck Equation.
     """
 
-    source: ClassVar[str] = "Langevin 1908; Risken 1996, The Fokker-Planck equation, section 1.2"
+    source: ClassVar[str] = "Risken 1996, The Fokker-Planck Equation"
 
     friction: float = parameter("gamma", 1.0, validator=gt(0.0))
     temperature: float = parameter("kT, in the unit of the potential", 1.0, validator=gt(0.0))
