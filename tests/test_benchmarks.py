@@ -174,3 +174,10 @@ def test_the_combinations_are_nineteen_and_all_that_is_allowed() -> None:
     assert not [each for each in every if {(each[0], each[2]), (each[0], each[1])} & refused]
     assert ("ve", "geometric", "exponential-integrator") not in every
     assert {each[1] for each in every if each[0] == "flow"} == {None}
+
+
+def test_a_training_in_several_goes_lasted_as_long_as_all_of_them(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    seconds = [1.0, 2.0, 0.5, 0.9]  # each go counts from its own beginning
+    log.write_text("".join(f'{{"step": {n}, "seconds": {s}}}\n' for n, s in enumerate(seconds)))
+    assert runpy.run_path(str(HOME / "combinations.py"))["trained_for"](log) == pytest.approx(2.9)

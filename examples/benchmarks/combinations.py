@@ -224,7 +224,7 @@ def table(cells: Sequence[Cell], real: dict[str, Any]) -> str:
 
 
 def plot(cells: Sequence[Cell], real: dict[str, Any], title: str, path: Path) -> None:
-    """Bars of training time, time a sample, and FID with its floor: a row a combination."""
+    """Bars of training time and time a sample, and FID beside its floor: a row a combination."""
     from diffkit import plots
     from diffkit.plots.style import INK, PALETTE, SMALL, canvas, describe, legend
 
@@ -239,8 +239,9 @@ def plot(cells: Sequence[Cell], real: dict[str, Any], title: str, path: Path) ->
         training.barh(places, [cell.training for cell in own], **look)
         sampling.barh(places, [1e3 * cell.sampling for cell in own], **look)
         errors = [cell.error for cell in own]
-        quality.barh(places, [cell.fid for cell in own], xerr=errors, ecolor=INK, capsize=2, **look)
-    quality.axvline(real["floor"]["value"], color=PALETTE[1], linestyle="--", label="held-out real data")
+        values = [cell.fid for cell in own]
+        quality.errorbar(values, places, xerr=errors, fmt="o", color=PALETTE[turn], capsize=2, label=device)
+    quality.axvline(real["floor"]["value"], color=INK, linestyle="--", label="held-out real data")
     quality.set_xscale("log")
     describe(training, "seconds", "", "training (one model for all its samplers)")
     describe(sampling, "milliseconds", "", "sampling, each sample")
@@ -321,7 +322,7 @@ def main(
         keys = (bench.key(experiment, sampler, each) for each in DEVICES)
         shown += [Cell(**record["cells"][each]) for each in keys if each in record["cells"]]
     click.echo(table(shown, record["real"]))
-    title = f"{config.stem}: {count} samples a cell, {steps} steps, {torch.get_num_threads()} threads"
+    title = f"{config.stem}: {count} samples a cell, {steps} steps, threads: {torch.get_num_threads()}"
     plot(shown, record["real"], title, out.with_suffix(".png"))
 
 
