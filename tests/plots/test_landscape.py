@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -79,6 +80,18 @@ def test_densities_are_normalised_and_their_divergence_is_known() -> None:
         assert shown.sum() * ((extent[1] - extent[0]) / len(shown)) ** 2 == pytest.approx(1.0)
     assert left.images[0].get_clim() == right.images[0].get_clim()
     assert np.asarray(right.lines[0].get_xydata()) == pytest.approx(np.array([(0.0, 0.2)]), abs=0.04)
+
+
+def test_where_there_is_nothing_the_logarithm_may_be_infinite() -> None:
+    """A uniform square of side 2 learnt as one of side 4: KL is log 4, up to a cell of the grid."""
+
+    def square(x: Tensor, half: float) -> Tensor:
+        return torch.where(x.abs().amax(1) < half, 0.0, -torch.inf)
+
+    figure = plots.densities(lambda x: square(x, 1.01), lambda x: square(x, 2.02), reach=3.0)
+    divergence = float(figure.axes[1].get_title().split()[-2])
+    assert divergence == pytest.approx(math.log(4.0), abs=0.05)
+    figure.canvas.draw()
 
 
 def test_the_spurious_well_of_a_wrong_mixture_is_marked() -> None:
