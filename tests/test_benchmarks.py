@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from diffkit.compatibility import matrix
 from diffkit.experiment import Experiment
 
 HOME = Path(__file__).parents[1] / "examples" / "benchmarks"
@@ -131,3 +134,54 @@ def test_the_frechet_distance_is_that_of_the_matrix_square_root() -> None:
     said = run("frechet.py", "--features", "60", "--examples", "200", "--rounds", "1")
     assert "ratio of times" in said
     assert float(said.split()[-1]) < 1e-8
+
+
+def test_combinations_are_measured_once_and_what_is_missing_is_done(tmp_path: Path) -> None:
+    main, out = runpy.run_path(str(HOME / "combinations.py"))["main"], tmp_path / "out" / "combinations"
+    changes = ["training.steps=2", "network={name: mlp, width: 8}", "training.precision=fp32"]
+    size = [word for change in (*changes, "training.batch_size=8") for word in ("--set", change)]
+    size += ["--count", "40", "--steps", "2", "--features", "pixels"]
+    size += ["--runs", str(tmp_path / "runs"), "--out", str(out), "--device", "cpu"]
+
+    def told(*only: str) -> str:
+        done = CliRunner().invoke(main, [*size, *(word for name in only for word in ("--only", name))])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    first = told("ve", "euler-maruyama")
+    record = json.loads(out.with_suffix(".json").read_text())
+    ((key, cell),) = record["cells"].items()
+    assert [cell[word] for word in ("sde", "schedule", "sampler")] == ["ve", "geometric", "euler-maruyama"]
+    assert cell["calls"] == 4  # two steps, guided
+    assert min(cell["training"], cell["sampling"]) > 0.0
+    assert record["real"]["floor"]["value"] < cell["fid"]
+    cell["fid"] = 12345.0  # what was measured stays
+    out.with_suffix(".json").write_text(json.dumps(record))
+    both = told("ve")
+    cells = json.loads(out.with_suffix(".json").read_text())["cells"]
+    assert cells[key] == cell
+    samplers = ["euler-maruyama", "predictor-corrector", "probability-flow"]
+    assert sorted(each["sampler"] for each in cells.values()) == samplers
+    assert len({each["training"] for each in cells.values()}) == 1  # one model serves all
+    assert (first.count("geometric"), both.count("geometric"), both.count("12345")) == (1, 3, 1)
+    assert out.with_suffix(".png").stat().st_size > 1000
+
+
+def test_the_combinations_are_nineteen_and_all_that_is_allowed() -> None:
+    combinations = runpy.run_path(str(HOME / "combinations.py"))
+    nineteen, every = combinations["NINETEEN"], list(combinations["allowed"]())
+    assert len(nineteen) == len(set(nineteen)) == 19
+    assert set(nineteen) <= set(every)
+    assert len(every) == len(set(every)) > 200
+    records = [*matrix("sde", "sampler"), *matrix("sde", "schedule")]
+    refused = {tuple(record.values())[:2] for record in records if record["status"] == "refused"}
+    assert not [each for each in every if {(each[0], each[2]), (each[0], each[1])} & refused]
+    assert ("ve", "geometric", "exponential-integrator") not in every
+    assert {each[1] for each in every if each[0] == "flow"} == {None}
+
+
+def test_a_training_in_several_goes_lasted_as_long_as_all_of_them(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    seconds = [1.0, 2.0, 0.5, 0.9]  # each go counts from its own beginning
+    log.write_text("".join(f'{{"step": {n}, "seconds": {s}}}\n' for n, s in enumerate(seconds)))
+    assert runpy.run_path(str(HOME / "combinations.py"))["trained_for"](log) == pytest.approx(2.9)

@@ -194,7 +194,7 @@ class TestPlugins:
 CORE_LINES = 5360
 """A bound to be lowered, and to be raised only for a reason."""
 
-PICTURE_LINES = 380
+PICTURE_LINES = 830
 """That of `diffkit.plots`, which draws what the core has computed."""
 
 

@@ -26,7 +26,8 @@ def densities(
     """Two densities of the plane side by side, with the minima of their energies -log p.
 
     Both are normalised on the grid that is shown, and share a scale; contours are a nat apart. The second
-    panel's title holds the Kullback-Leibler divergence from the learnt law to the true one on that grid.
+    panel's title holds the divergence KL(true | learnt) on that grid. Where a density is 0 its logarithm may
+    be minus infinity; a learnt one counts as e^-700 there.
 
     Args:
         true, learnt: log-densities (N, 2) -> (N,) in nats; a constant may be missing (minus an energy, say).
@@ -38,13 +39,16 @@ def densities(
     cell = (plane.axis[1] - plane.axis[0]) ** 2
     logs = [_normalised(plane.values(function), cell) for function in (true, learnt)]
     peak = max(float(np.exp(values).max()) for values in logs)
-    divergence = float((np.exp(logs[0]) * (logs[0] - np.maximum(logs[1], -700.0))).sum() * cell)
+    seen = np.isfinite(logs[0])
+    apart = logs[0][seen] - np.maximum(logs[1][seen], -700.0)
+    divergence = float((np.exp(logs[0][seen]) * apart).sum() * cell)
     wrong = spurious_minima(-logs[0], -logs[1], plane.axis, depth=depth, near=near)
     figure, panels = canvas(2, width=9.0, height=4.6)
     told = ("true density", f"learnt density, KL {divergence:.3g} nats")
     for axes, values, title in zip(panels, logs, told, strict=True):
         plane.image(axes, np.exp(values), peak)
-        axes.contour(plane.axis, plane.axis, values.max() - values, _CONTOURS, colors=FAINT, linewidths=0.5)
+        height = np.minimum(values.max() - values, 2.0 * _CONTOURS[-1])
+        axes.contour(plane.axis, plane.axis, height, _CONTOURS, colors=FAINT, linewidths=0.5)
         found = plane.axis[minima(-values, depth)[:, ::-1]]
         own = found if values is logs[0] else _far(found, wrong, 1e-9)
         axes.plot(*own.T, linestyle="none", marker="+", color=INK, markersize=8, label="minima of the energy")

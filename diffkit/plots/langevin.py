@@ -34,6 +34,8 @@ def boltzmann(
     Returns:
         The K - 1 barriers, and the K shares from left to right.
     """
+    if temperature <= 0.0:
+        raise DataError(f"Boltzmann's law was asked for at kT = {temperature:g}", "Expected kT above 0")
     line, energy = array(x).astype(np.float64), array(potential).astype(np.float64)
     weight = np.exp((energy.min() - energy) / temperature)
     tops = find_peaks(energy)[0]
@@ -63,10 +65,11 @@ def double_well(
     barriers, shares = boltzmann(energy, line, temperature)
     moved = {name: array(states).astype(np.float64) for name, states in trajectories.items()}
     for name, states in moved.items():
-        if states.ndim != 2 or not states.size:
+        if states.ndim != 2 or not states.size or not np.isfinite(states).all():
             raise DataError(
                 f"{name}: a trajectory of shape {states.shape} came",
-                "Expected positions (T, N) of N particles",
+                "Expected finite positions (T, N) of N particles",
+                "Take smaller steps where the particles ran away",
             )
     figure, panels = canvas(3, len(moved), width=10.5, height=0.4 + 2.9 * len(moved))
     furthest = max(float(np.abs(states).max()) for states in moved.values())

@@ -108,7 +108,7 @@ def clouds(frames: Array, captions: Sequence[str]) -> Figure:
             "Expected frames (T, N, 2) and T captions",
         )
     figure, panels = canvas(len(film), width=1.7 * len(film), height=2.0)
-    reach = 1.05 * np.abs(film).max()
+    reach = 1.05 * np.abs(film[np.isfinite(film)]).max(initial=1e-3)
     for axes, points, caption in zip(panels, film, captions, strict=True):
         axes.scatter(points[:, 0], points[:, 1], s=3, color=PALETTE[0], alpha=0.5, linewidths=0)
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")

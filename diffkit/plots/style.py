@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from diffkit import storage
+from diffkit.errors import DataError
 
 __all__ = [
     "DENSITY",
@@ -73,6 +74,8 @@ def array(values: Array) -> NDArray[Any]:
 
 def canvas(columns: int, rows: int = 1, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """A figure of width x height inches and its plain axes, row by row."""
+    if not columns or not rows:
+        raise DataError("nothing was given to draw", "Expected one panel's worth at least")
     figure = Picture(figsize=(width, height), dpi=DPI, layout="constrained")
     made = list(figure.subplots(rows, columns, squeeze=False).ravel())
     for axes in made:

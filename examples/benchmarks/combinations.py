@@ -106,6 +106,7 @@ class Bench:
         config, overrides: the experiment, but for process, schedule and sampler.
         runs: where models and what features need are kept.
         count, steps: samples a cell, and the steps of each.
+        features: what FID sees them through.
     """
 
     device: str
@@ -114,6 +115,7 @@ class Bench:
     runs: Path
     count: int
     steps: int
+    features: str
     trained: dict[Path, float] = attrs.field(factory=dict)
 
     def experiment(self, sde: str, schedule: str | None, sampler: str) -> Any:
@@ -124,7 +126,14 @@ class Bench:
         return Experiment.from_file(self.config, [*self.overrides, *chosen], runs=self.runs / self.device)
 
     def key(self, experiment: Any, sampler: str, device: str | None = None) -> str:
-        words = (device or self.device, experiment.model_folder.name, sampler, self.count, self.steps)
+        words = (
+            device or self.device,
+            experiment.model_folder.name,
+            sampler,
+            self.count,
+            self.steps,
+            self.features,
+        )
         return " ".join(map(str, words))
 
     @cached_property
@@ -137,7 +146,7 @@ class Bench:
         return Evaluation(
             dataset=config.dataset,
             metrics={"fid": registry.create("metric", "fid")},
-            features=registry.create("features", "classifier"),
+            features=registry.create("features", self.features),
             count=self.count,
             seed=config.seed,
             cache=self.runs / "cache",
@@ -215,7 +224,7 @@ def table(cells: Sequence[Cell], real: dict[str, Any]) -> str:
 
 
 def plot(cells: Sequence[Cell], real: dict[str, Any], title: str, path: Path) -> None:
-    """Bars of training time, time a sample, and FID with its floor: a row a combination."""
+    """Bars of training time and time a sample, and FID beside its floor: a row a combination."""
     from diffkit import plots
     from diffkit.plots.style import INK, PALETTE, SMALL, canvas, describe, legend
 
@@ -230,12 +239,13 @@ def plot(cells: Sequence[Cell], real: dict[str, Any], title: str, path: Path) ->
         training.barh(places, [cell.training for cell in own], **look)
         sampling.barh(places, [1e3 * cell.sampling for cell in own], **look)
         errors = [cell.error for cell in own]
-        quality.barh(places, [cell.fid for cell in own], xerr=errors, ecolor=INK, capsize=2, **look)
-    quality.axvline(real["floor"]["value"], color=PALETTE[1], linestyle="--", label="held-out real data")
+        values = [cell.fid for cell in own]
+        quality.errorbar(values, places, xerr=errors, fmt="o", color=PALETTE[turn], capsize=2, label=device)
+    quality.axvline(real["floor"]["value"], color=INK, linestyle="--", label="held-out real data")
     quality.set_xscale("log")
     describe(training, "seconds", "", "training (one model for all its samplers)")
     describe(sampling, "milliseconds", "", "sampling, each sample")
-    describe(quality, "FID, features of the classifier", "", "quality")
+    describe(quality, "FID", "", "quality")
     for axes in (training, sampling, quality):
         axes.set_yticks(range(len(names)), names if axes is training else [], fontsize=SMALL)
         axes.set_ylim(len(names) - 0.4, -0.6)
@@ -258,6 +268,7 @@ def devices_here() -> Sequence[str]:
 @click.option("--only", metavar="WORD", multiple=True, help="Cells in whose name the word stands.")
 @click.option("--count", default=500, show_default=True, help="Samples a cell.")
 @click.option("--steps", default=100, show_default=True, help="Of every sampler that does not adapt.")
+@click.option("--features", default="classifier", show_default=True, help="That FID sees samples through.")
 @click.option("--device", type=click.Choice(DEVICES), help="By default all there are.")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("combinations"), show_default=True)
@@ -268,6 +279,7 @@ def main(
     only: tuple[str, ...],
     count: int,
     steps: int,
+    features: str,
     device: str | None,
     runs: Path,
     out: Path,
@@ -283,7 +295,13 @@ def main(
     from diffkit import storage
 
     bench = Bench(
-        device=device or "cpu", config=config, overrides=overrides, runs=runs, count=count, steps=steps
+        device=device or "cpu",
+        config=config,
+        overrides=overrides,
+        runs=runs,
+        count=count,
+        steps=steps,
+        features=features,
     )
     wanted = [each for each in (allowed() if every else NINETEEN) if all(word in each for word in only)]
     path = out.with_suffix(".json")
@@ -304,7 +322,7 @@ def main(
         keys = (bench.key(experiment, sampler, each) for each in DEVICES)
         shown += [Cell(**record["cells"][each]) for each in keys if each in record["cells"]]
     click.echo(table(shown, record["real"]))
-    title = f"{config.stem}: {count} samples a cell, {steps} steps, {torch.get_num_threads()} threads"
+    title = f"{config.stem}: {count} samples a cell, {steps} steps, threads: {torch.get_num_threads()}"
     plot(shown, record["real"], title, out.with_suffix(".png"))
 
 

@@ -74,6 +74,15 @@ def test_particles_at_rest_are_boltzmanns_within_the_bars() -> None:
         assert abs(bar.get_height() - mark) < 3.0 * 0.5 * (ends[1, 1] - ends[0, 1])
 
 
-def test_a_trajectory_of_another_shape_is_refused() -> None:
-    with pytest.raises(DataError, match=r"noisy.*\(5,\)"):
-        plots.double_well(potential, LINE, {"noisy": np.zeros(5)}, temperature=1.0)
+@pytest.mark.parametrize(
+    "moved,temperature,words",
+    [
+        ({"noisy": np.zeros(5)}, 1.0, r"noisy.*\(5,\)"),
+        ({"noisy": np.array([[0.0, np.inf]])}, 1.0, "smaller steps"),
+        ({}, 1.0, "nothing was given to draw"),
+        ({"noisy": np.zeros((1, 5))}, 0.0, "kT = 0"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(moved: dict[str, object], temperature: float, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        plots.double_well(potential, LINE, moved, temperature=temperature)  # type: ignore[arg-type]

@@ -57,6 +57,12 @@ def test_clouds_share_their_axes() -> None:
     figure.canvas.draw()
 
 
+def test_points_that_ran_away_leave_the_others_in_view() -> None:
+    frames = torch.tensor([[[1.0, 2.0], [float("nan"), float("inf")]]])
+    (axes,) = plots.clouds(frames, ["t = 0"]).axes
+    assert axes.get_xlim() == pytest.approx((-2.1, 2.1))
+
+
 def test_what_is_no_plane_is_refused() -> None:
     with pytest.raises(DataError, match=r"\(3, 20, 3\)"):
         plots.clouds(torch.zeros(3, 20, 3), ["a", "b", "c"])
