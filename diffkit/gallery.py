@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from diffkit import plots, storage
 from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.sde import GaussianSDE
-from diffkit.mosaic import tiles
 from diffkit.noise import Noise
 from diffkit.sampling import SampleStep
 from diffkit.tensors import expand
@@ -86,18 +83,15 @@ def film(dataset: Dataset, sde: GaussianSDE, steps: Sequence[SampleStep], path: 
     """
     if not dataset.spec().image:
         return
+    from torchvision.transforms.functional import to_pil_image  # slow to import
+    from torchvision.utils import make_grid
+
     frames, captions = _frames(dataset, sde, [(step.x, step.s) for step in steps])
-    columns = min(_FILM_COLUMNS, frames.shape[1])
-    whole = frames[:, : frames.shape[1] // columns * columns]
-    squares = np.pad(tiles(whole.flatten(0, 1)), ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=255)
-    _, height, width, _ = squares.shape
-    rows = squares.reshape(-1, columns, height, width, 3).swapaxes(1, 2)
+    grids = [make_grid(frame, nrow=_FILM_COLUMNS, padding=1, pad_value=1.0) for frame in frames]
     text = PngInfo()
     text.add_text("captions", json.dumps(captions))
     with storage.replacing(path) as unfinished:
-        Image.fromarray(rows.reshape(-1, columns * width, 3)).save(
-            unfinished, "png", pnginfo=text, optimize=True
-        )
+        to_pil_image(torch.cat(grids, dim=1)).save(unfinished, "png", pnginfo=text, optimize=True)
 
 
 def worth_keeping(step: SampleStep) -> Tensor | None:
