@@ -26,9 +26,8 @@ _COLUMNS = 10
 _ROWS = 6
 _FRAMES = 31
 _FILM_SAMPLES, _FILM_COLUMNS = 16, 8
-_FILM_PIXELS = (
-    400_000  # colour noise takes three bytes a pixel, and the page has room for a film of a megabyte
-)
+# Noise in colour takes three bytes a pixel, and the page has room for a megabyte or two.
+_FILM_PIXELS = 400_000
 _COMPLETED = 10
 
 
@@ -77,16 +76,20 @@ def reverse_strip(dataset: Dataset, sde: GaussianSDE, steps: Sequence[SampleStep
 
 
 def film(dataset: Dataset, sde: GaussianSDE, steps: Sequence[SampleStep], path: Path) -> None:
-    """Writes the frames of a sampling run under each other; nothing where samples are no images.
+    """Writes the frames of a sampling run under each other; nothing where samples are no images, or huge.
 
-    The PNG holds the frames' captions in its text `captions`, a JSON list.
+    As many as there is room for: 31 frames of 16 small pictures, ten of a single large one. The PNG
+    holds the frames' captions in its text `captions`, a JSON list.
     """
-    if not dataset.spec().image:
+    room = _FILM_PIXELS // math.prod(dataset.spec().shape[1:])
+    if not dataset.spec().image or room < _COLUMNS // 2:
         return
     from torchvision.transforms.functional import to_pil_image  # slow to import
     from torchvision.utils import make_grid
 
-    frames, captions = _frames(dataset, sde, [(step.x, step.s) for step in steps])
+    chosen = [steps[place] for place in _places(len(steps) - 1, max(_COLUMNS, min(_FRAMES, room // 2)))]
+    count = max(1, min(_FILM_SAMPLES, room // len(chosen)))
+    frames, captions = _frames(dataset, sde, [(step.x[:count], step.s) for step in chosen])
     grids = [make_grid(frame, nrow=_FILM_COLUMNS, padding=1, pad_value=1.0) for frame in frames]
     text = PngInfo()
     text.add_text("captions", json.dumps(captions))
@@ -98,8 +101,7 @@ def worth_keeping(step: SampleStep) -> Tensor | None:
     """What of a state of the run's first chunk goes into the strip and the film; None = nothing."""
     if int(step.index[0]) or step.number not in _places(step.total, _FRAMES):
         return None
-    fits = _FILM_PIXELS // (_FRAMES * max(1, math.prod(step.x.shape[2:])))
-    return step.x[: min(_FILM_SAMPLES, max(_ROWS, fits))].cpu()
+    return step.x[:_FILM_SAMPLES].cpu()
 
 
 def _places(last: int, count: int) -> list[int]:

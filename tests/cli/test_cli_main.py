@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import pytest
+import synthetic_run
 
 import diffkit
 from diffkit import progress
@@ -368,6 +369,15 @@ class TestRun:
             status, out, err = diffkit_(command, "nowhere")
             assert (status, out) == (2, ""), err
             assert "nowhere" in err
+
+    def test_a_report_of_what_is_left_of_a_run(self, diffkit_: Any, tmp_path: Path) -> None:
+        folder = synthetic_run.make_run(tmp_path / "broken")
+        for name in ("config.yaml", "manifest.json", "metrics.json"):
+            (folder / name).unlink()
+        status, out, _ = diffkit_("report", str(folder))
+        assert (status, out) == (0, f"report: {folder / 'report.html'}\n")
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        assert "Incomplete: config.yaml, manifest.json, metrics.json." in page
 
     def test_the_stages_one_by_one(self, diffkit_: Any, written: Path) -> None:
         status, out, _ = diffkit_("train", str(written), "--out", "kept", "--json")
