@@ -76,12 +76,16 @@ def _contents(run: RunFolder) -> dict[str, Any]:
     expected = (
         _PICTURES if len(shape) in (0, 4) else ("samples.png", "loss.png")
     )  # of images there are strips
+    losses = [record["loss"] for record in log if _number(record.get("loss"))]
     return {
         "name": str(manifest.get("name") or config.get("name") or run.folder.name),
-        "story": _story(config) if config else None,
+        "chosen": config,
+        "sampling": _mapping(config.get("sampling")),
+        "schedule": config.get("schedule") or _mapping(config.get("sde")).get("schedule"),
+        "manifest": manifest,
         "trained": log[-1].get("step") if log else None,
-        "drawn": shape[0] if shape else None,
-        "facts": _facts(manifest, log, shape),
+        "loss": median(losses[-max(1, len(losses) // 50) :]) if losses else None,
+        "shape": shape,
         "pictures": {
             name: run.picture(name, alt) if name in expected else None for name, alt in _PICTURES.items()
         },
@@ -95,41 +99,10 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         ),
         "pairs": compatibility.matrix(),
         "components": _rows(manifest.get("components"), ("kind", "name", "distribution", "version")),
-        "software": _software(manifest),
-        "checksums": _mapping(manifest.get("checksums")),
-        "timing": {stage: _duration(time) for stage, time in _mapping(manifest.get("timing")).items()},
-        "command": str(manifest.get("command") or ""),
+        **{key: _mapping(manifest.get(key)) for key in ("versions", "checksums", "timing")},
         "config": run.text("config.yaml"),
         "missing": run.missing,
     }
-
-
-def _story(config: dict[str, Any]) -> dict[str, Any]:
-    """What learnt what, and how samples were drawn, as the configuration names them."""
-    sde, sampling = config.get("sde"), _mapping(config.get("sampling"))
-    schedule = config.get("schedule") or _mapping(sde).get("schedule")
-    return {
-        **{key: _component(config.get(key)) for key in ("network", "dataset", "sde")},
-        "schedule": _component(schedule) if schedule else "",
-        "sampler": _component(sampling.get("sampler")),
-        "steps": sampling.get("steps"),
-    }
-
-
-def _facts(manifest: dict[str, Any], log: Sequence[dict[str, Any]], shape: tuple[int, ...]) -> dict[str, str]:
-    losses = [record["loss"] for record in log if _number(record.get("loss"))]
-    facts = {
-        "Made": str(manifest.get("created", "")),
-        "Seed": str(manifest.get("seed", "")),
-        "Samples": " x ".join(map(str, shape)),
-        "Last loss": f"{median(losses[-max(1, len(losses) // 50) :]):.4g}" if losses else "",
-    }
-    return {name: value for name, value in facts.items() if value}
-
-
-def _software(manifest: dict[str, Any]) -> dict[str, Any]:
-    further = {key: manifest.get(key) for key in ("threads", "git", "model")}
-    return _mapping(manifest.get("versions")) | {key: value for key, value in further.items() if value}
 
 
 def _figure(name: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -243,13 +216,3 @@ def _rows(value: Any, keys: Sequence[str]) -> list[dict[str, str]]:
     """Records with these keys and no others, "" where one is missing."""
     records = value if isinstance(value, list) else []
     return [{key: str(_mapping(record).get(key) or "") for key in keys} for record in records]
-
-
-def _component(value: Any) -> str:
-    return str(value.get("name", "?")) if isinstance(value, dict) else str(value or "?")
-
-
-def _duration(value: Any) -> str:
-    if not _number(value):
-        return str(value)
-    return f"{value:.3g} s" if value < 120 else f"{value / 60:.3g} min"

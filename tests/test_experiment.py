@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import diffkit
 from diffkit import hooks
@@ -79,6 +80,24 @@ def test_samples_on_disk_have_the_stated_form(experiment: diffkit.Experiment) ->
         assert saved["x"].shape == (6, 1, 8, 8)
         assert saved["label"].tolist() == [0, 1, 2, 3, 4, 5]
         assert saved["index"].tolist() == list(range(6))
+
+
+def test_the_film_runs_from_noise_to_the_samples(experiment: diffkit.Experiment) -> None:
+    with Image.open(experiment.folder / "frames.png") as film:
+        captions, pixels = json.loads(film.info["captions"]), np.asarray(film.convert("L")).astype(int)
+    times = [float(caption.removeprefix("t = ")) for caption in captions[:-1]]
+    assert captions[-1] == "clean"
+    assert len(times) == 4, "the start and three steps; the fourth call gives clean samples"
+    assert times == sorted(times, reverse=True)
+    height = len(pixels) // len(captions)
+    assert pixels.shape == (5 * (8 + 2), 6 * (8 + 1) + 1)
+    with np.load(experiment.folder / "samples.npz", allow_pickle=False) as saved:
+        drawn = experiment.config.dataset.picture(torch.from_numpy(saved["x"]))[:, 0].numpy()
+    for number, picture in enumerate(drawn):
+        left = 1 + 9 * number
+        tile = pixels[-height:][1:9, left : left + 8]
+        assert np.abs(tile - 255 * picture).max() < 1.0
+    assert np.abs(pixels[:height] - pixels[-height:]).mean() > 20
 
 
 def test_figures_stand_beside_their_floor_and_noise(experiment: diffkit.Experiment) -> None:

@@ -11,6 +11,7 @@ from chromium import Chromium
 from synthetic_run import make_run
 
 from diffkit import report
+from diffkit.cli.main import commands
 
 PROGRAM = shutil.which("chromium")
 
@@ -289,6 +290,28 @@ def test_paper_shows_every_section_in_light_colours(browser: Chromium, page: Pat
         assert browser.run("[...document.querySelectorAll('details')].every((each) => each.open)")
     finally:
         browser.send("Emulation.setEmulatedMedia", media="")
+
+
+@pytest.mark.parametrize("theme,width", [("light", 1280), ("dark", 390)])
+def test_the_page_of_several_runs_is_like_the_others(
+    browser: Chromium, tmp_path: Path, theme: str, width: int
+) -> None:
+    home = tmp_path / "runs"
+    folders = [str(make_run(home / name, name)) for name in ("first", "second")]
+    page = home / "both.html"
+    commands(["compare", *folders, "--html", str(page), "--quiet"], standalone_mode=False, obj={})
+    browser.open(page, width=width, prefers_color_scheme=theme)
+    assert browser.run("tabs.length") == 3
+    for tab, section in enumerate(("figures", "samples", "settings")):
+        browser.run(f"tabs[{tab}].click()")
+        assert browser.run(SELECTED) == [[section]] * 3
+        assert browser.run("document.documentElement.scrollWidth") <= width
+    browser.run("tabs[1].click()")
+    tops = browser.run("[...document.images].map((image) => image.getBoundingClientRect().top)")
+    assert (tops[0] == tops[1]) == (width > 800), "beside each other where there is room"
+    assert browser.run(CONTRAST)[1] >= 4.5
+    assert browser.console == []
+    assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
 
 
 CONTRAST = """(() => {

@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 from diffkit.discovery import KINDS
 from diffkit.registry import components
 
-__all__ = ["kinds", "names", "runs", "targets"]
+__all__ = ["kinds", "names", "runs"]
 
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -36,19 +36,9 @@ def names(kind: str = "") -> Completion:
 
 
 def runs(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Folders of runs, where --runs says or in ./runs, and whatever else there is."""
+    """Folders of runs and models, where --runs says or in ./runs, and whatever files the shell finds."""
     home = context.params.get("runs")
     home = home if isinstance(home, Path) else Path("runs")
-    found = sorted(str(file.parent) for file in home.glob("*/manifest.json"))
-    return [
-        *map(CompletionItem, (run for run in found if run.startswith(begun))),
-        CompletionItem(begun, "file"),
-    ]
-
-
-def targets(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Runs, models, and files: what a command can be pointed at."""
-    home = context.params.get("runs") or Path("runs")
-    models = sorted(str(folder) for folder in (home / "models").glob("[!.]*") if folder.is_dir())
-    found = [CompletionItem(model) for model in models if model.startswith(begun)]
-    return found + runs(context, parameter, begun)
+    found = map(str, sorted([*home.glob("[!.]*/manifest.json"), *home.glob("models/[!.]*/model.json")]))
+    folders = [CompletionItem(file.rpartition("/")[0]) for file in found if file.startswith(begun)]
+    return [*folders, CompletionItem(begun, "file")]

@@ -14,14 +14,11 @@ from diffkit.cli import complete
 
 __all__ = [
     "announce",
-    "choices",
-    "folder",
     "fresh",
     "json_output",
     "on_experiment",
     "overrides",
     "quiet",
-    "which_checkpoint",
 ]
 
 Command = Callable[..., None]
@@ -37,40 +34,12 @@ runs = click.option(
 fresh = click.option("--fresh", is_flag=True, help="Train anew, even if an equal model is there.")
 quiet = click.option("--quiet", is_flag=True, help="No word on progress, nor on what to try next.")
 json_output = click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
-which_checkpoint = click.option(
-    "--checkpoint",
-    default="best",
-    show_default=True,
-    metavar="best|last|STEP",
-    callback=lambda context, option, text: int(text) if text.isdigit() else text,
-    help="Which weights.",
-)
-
-
-def folder(default: str, help: str) -> Callable[[Command], Command]:
-    """Adds --out, the folder that a command writes to."""
-    kind = click.Path(path_type=Path)
-    return click.option("--out", type=kind, default=Path(default), show_default=True, help=help)
-
-
-def choices(function: Command) -> Command:
-    """Adds what `Experiment.sample` may be told in the configuration's place."""
-    for option in (
-        click.option("--label", type=click.IntRange(min=0), help="The class, for a model trained on labels."),
-        click.option("--seed", type=click.IntRange(min=0), help="Of the noise."),
-        click.option(
-            "--sampler", help="The numerical method's name.", shell_complete=complete.names("sampler")
-        ),
-        click.option("--steps", type=click.IntRange(min=1), help="Denoiser calls of a one-call sampler."),
-    ):
-        function = option(function)
-    return function
 
 
 def on_experiment(function: Command) -> Command:
     """Adds TARGET, --set, --runs and --quiet to a command, which is given the experiment they stand for."""
 
-    @click.argument("target", shell_complete=complete.targets)
+    @click.argument("target", shell_complete=complete.runs)
     @overrides
     @runs
     @quiet

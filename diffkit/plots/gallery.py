@@ -8,10 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
@@ -20,7 +18,6 @@ from diffkit.component import Component
 from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.sde import SDE, GaussianSDE
 from diffkit.noise import Noise
-from diffkit.plots.mosaic import tiles
 from diffkit.sampling import SampleResult, SampleStep
 from diffkit.selection import nested
 from diffkit.tensors import expand
@@ -31,9 +28,8 @@ _COLUMNS = 10
 _ROWS, _POINTS = 6, 500
 _FRAMES = 31
 _FILM_SAMPLES, _FILM_COLUMNS = 16, 8
-_FILM_PIXELS = (
-    400_000  # colour noise takes three bytes a pixel, and the page has room for a film of a megabyte
-)
+# Noise in colour takes three bytes a pixel, and the page has room for a megabyte or two.
+_FILM_PIXELS = 400_000
 _COMPLETED = 10
 
 
@@ -110,34 +106,34 @@ def reverse_strip(dataset: Dataset, sde: GaussianSDE, steps: Sequence[SampleStep
 
 
 def film(dataset: Dataset, sde: SDE, steps: Sequence[SampleStep], path: Path) -> None:
-    """Writes the frames of a sampling run from noise to images under each other; nothing for other runs.
+    """Writes the frames of a run from noise to images under each other; nothing for others, or huge images.
 
-    The PNG holds the frames' captions in its text `captions`, a JSON list.
+    As many as there is room for: 31 frames of 16 small pictures, ten of a single large one. The PNG
+    holds the frames' captions in its text `captions`, a JSON list.
     """
     if not (isinstance(sde, GaussianSDE) and dataset.spec().image):
         return
-    frames, captions = _frames(dataset, sde, [(step.x, step.s) for step in steps])
-    columns = min(_FILM_COLUMNS, frames.shape[1])
-    whole = frames[:, : frames.shape[1] // columns * columns]
-    squares = np.pad(tiles(whole.flatten(0, 1)), ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=255)
-    _, height, width, _ = squares.shape
-    rows = squares.reshape(-1, columns, height, width, 3).swapaxes(1, 2)
+    room = _FILM_PIXELS // math.prod(dataset.spec().shape[1:])
+    if room < _COLUMNS // 2:
+        return
+    from torchvision.transforms.functional import to_pil_image  # slow to import
+    from torchvision.utils import make_grid
+
+    chosen = [steps[place] for place in _places(len(steps) - 1, max(_COLUMNS, min(_FRAMES, room // 2)))]
+    count = max(1, min(_FILM_SAMPLES, room // len(chosen)))
+    frames, captions = _frames(dataset, sde, [(step.x[:count], step.s) for step in chosen])
+    grids = [make_grid(frame, nrow=_FILM_COLUMNS, padding=1, pad_value=1.0) for frame in frames]
     text = PngInfo()
     text.add_text("captions", json.dumps(captions))
     with storage.replacing(path) as unfinished:
-        Image.fromarray(rows.reshape(-1, columns * width, 3)).save(
-            unfinished, "png", pnginfo=text, optimize=True
-        )
+        to_pil_image(torch.cat(grids, dim=1)).save(unfinished, "png", pnginfo=text, optimize=True)
 
 
 def worth_keeping(step: SampleStep) -> Tensor | None:
     """What of a state of the run's first chunk goes into the strip and the film; None = nothing."""
     if int(step.index[0]) or step.number not in _places(step.total, _FRAMES):
         return None
-    if step.x.ndim == 2:
-        return step.x[:_POINTS].cpu()
-    fits = _FILM_PIXELS // (_FRAMES * max(1, math.prod(step.x.shape[2:])))
-    return step.x[: min(_FILM_SAMPLES, max(_ROWS, fits))].cpu()
+    return step.x[: _POINTS if step.x.ndim == 2 else _FILM_SAMPLES].cpu()
 
 
 def _places(last: int, count: int) -> list[int]:

@@ -12,8 +12,10 @@ from typing import Any
 
 import click
 import pytest
+import synthetic_run
 
 import diffkit
+from diffkit import progress
 from diffkit.cli import main as cli
 from diffkit.cli.table import table
 from diffkit.errors import RunError
@@ -56,6 +58,12 @@ class TestGroup:
         status, out, _ = diffkit_(name, "--help")
         assert status == 0
         assert out.startswith(f"Usage: diffkit {name}")
+
+    @pytest.mark.parametrize(
+        "name", ["run", "train", "sample", "evaluate", "impute", "report", "check", "compare", "list"]
+    )
+    def test_every_command_that_runs_something_can_be_quiet(self, diffkit_: Any, name: str) -> None:
+        assert "--quiet" in diffkit_(name, "--help")[1]
 
     @pytest.mark.parametrize(
         "arguments",
@@ -188,14 +196,19 @@ class TestList:
         assert "kebab-case" in out
         assert [row["reason"] for row in json.loads(text) if row["name"] == "My_SDE"]
 
-    def test_verify_tells_ok_from_broken_and_hurts_nothing_else(self, diffkit_: Any, site: Any) -> None:
+    def test_verify_tells_ok_from_broken_and_hurts_nothing_else(
+        self, diffkit_: Any, site: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(progress, "_PATIENCE", 0.0)
+        monkeypatch.setattr(progress, "_INTERVAL", 0.0)
         site.install(
             "wreck",
             {"diffkit.schedules": {"mine": "wreck_verify:Mine"}},
             {"wreck_verify": "raise SystemExit(7)"},
         )
         with using(site.registry()):
-            status, out, _ = diffkit_("list", "schedule", "--verify", "--json")
+            status, out, err = diffkit_("list", "schedule", "--verify", "--json")
+        assert f"importing: 1 of {len(json.loads(out))} components" in err
         rows = {row["name"]: row for row in json.loads(out)}
         assert status == 0
         assert rows["mine"]["status"] == "broken"
@@ -284,6 +297,13 @@ class TestMatrix:
 
 
 class TestRun:
+    def test_what_to_try_next_is_told_on_stderr(self, diffkit_: Any, written: Path) -> None:
+        _, out, err = diffkit_("run", str(written), "--dry-run")
+        assert err == "next: the same without --dry-run\n"
+        assert "next" not in out
+        for silencer in ("--quiet", "--json"):
+            assert diffkit_("run", str(written), "--dry-run", silencer)[2] == ""
+
     def test_dry_run_says_what_would_be_done_and_reads_nothing(
         self, diffkit_: Any, written: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -351,6 +371,15 @@ class TestRun:
             assert (status, out) == (2, ""), err
             assert "nowhere" in err
 
+    def test_a_report_of_what_is_left_of_a_run(self, diffkit_: Any, tmp_path: Path) -> None:
+        folder = synthetic_run.make_run(tmp_path / "broken")
+        for name in ("config.yaml", "manifest.json", "metrics.json"):
+            (folder / name).unlink()
+        status, out, _ = diffkit_("report", str(folder))
+        assert (status, out) == (0, f"report: {folder / 'report.html'}\n")
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        assert "Incomplete: config.yaml, manifest.json, metrics.json." in page
+
     def test_the_stages_one_by_one(self, diffkit_: Any, written: Path) -> None:
         status, out, _ = diffkit_("train", str(written), "--out", "kept", "--json")
         assert (status, json.loads(out)) == (0, {"model": "kept"})
@@ -365,8 +394,13 @@ class TestRun:
         assert (status, set(record)) == (0, {"run", "model", "metrics", "report"})
         assert "found" in err
         assert Path(record["report"]).is_file()
-        status, out, _ = diffkit_("report", record["run"])
+        assert "next:" not in err
+        status, out, err = diffkit_("report", record["run"])
         assert (status, out) == (0, f"report: {record['report']}\n")
+        assert err == f"next: diffkit compare {record['run']} ANOTHER-RUN\n"
+        status, out, err = diffkit_("run", str(written), "--quiet")
+        assert (status, err) == (0, "")
+        assert out.splitlines()[-1] == f"report: {record['report']}"
         status, out, _ = diffkit_("run", f"{record['run']}/manifest.json", "--json")
         again = json.loads(out)
         for key in ("run", "model", "report"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,7 @@ def compare(diffkit_: Any) -> Any:
 def test_a_table_of_equal_measures_and_bars(compare: Any, home: Path) -> None:
     a = run_folder(home, "a", fid=figure(12.5), kid=figure(0.25))
     b = run_folder(home, "b", fid=figure(7.125), kid=figure(0.5))
-    status, out, err = compare(a, b)
+    status, out, err = compare(a, b, "--quiet")
     assert (status, err) == (0, "")
     header, first, second, *_ = (line.split("  ") for line in out.splitlines())
     assert [word.strip() for word in header if word] == ["run", "fid", "kid"]
@@ -138,6 +140,43 @@ def test_as_json_the_refused_have_no_values(compare: Any, home: Path) -> None:
     assert set(record["metrics"]["kid"]) == {"comparable", "reason"}
     assert record["plot"] == str(plot)
     assert plot.is_file()
+
+
+def test_a_page_has_figures_settings_and_samples_side_by_side(compare: Any, home: Path) -> None:
+    a = run_folder(home, "a", fid=figure(12.5), kid=figure(0.25))
+    b = run_folder(home, "b", fid=figure(7.0), kid=figure(0.5, count=10))
+    (b / "config.yaml").write_text((b / "config.yaml").read_text().replace("steps: 20,", "steps: 10,"))
+    for run, level in ((a, 30), (b, 200)):
+        Image.new("L", (40, 40), level).save(run / "samples.png")
+    status, out, err = compare(a, b, "--html", home / "page.html")
+    assert (status, err) == (0, "")
+    assert f"page: {home / 'page.html'}" in out
+    html = (home / "page.html").read_text(encoding="utf-8")
+    row = r'<th scope="row">{}</th>\s*<td class="number">([^<]*)</td>\s*</tr>'
+    assert [re.findall(row.format(run), html) for run in "ab"] == [["12.50 ± 0.50"], ["7.00 ± 0.50"]]
+    assert "kid is left out: the number of samples differs (a: 1000, b: 10)." in html
+    assert re.search(r'<th scope="row">sampling.steps</th><td>20</td><td>10</td>', html)
+    embedded = re.findall(r'src="data:image/png;base64,([^"]*)" alt="([^"]*)"', html)
+    assert [alt for _, alt in embedded] == ["Samples of a.", "Samples of b."]
+    assert [base64.b64decode(data) for data, _ in embedded] == [
+        (run / "samples.png").read_bytes() for run in (a, b)
+    ]
+    widths = [float(width) for width in re.findall(r'class="fill" style="left: 0%; width: ([^%]*)%', html)]
+    assert widths == pytest.approx([62.5, 35.0, 20.0]), (
+        "the axis runs to 20; the third is the floor they share"
+    )
+
+
+def test_the_page_keeps_silent_on_what_may_not_be_compared(compare: Any, home: Path) -> None:
+    a = run_folder(home, "a", fid=figure(count=5))
+    b = run_folder(home, "b", fid=figure())
+    assert compare(a, b, "--html", home / "page.html")[0] == 2
+    assert not (home / "page.html").exists()
+    c = run_folder(home, "c", fid=figure())
+    status, out, _ = compare(b, c, "--html", home / "page.html", "--json")
+    assert (status, json.loads(out)["html"]) == (0, str(home / "page.html"))
+    assert "samples.png is not in the run folder." in (home / "page.html").read_text(encoding="utf-8")
+    assert "is a folder" in compare(b, c, "--html", home)[2]
 
 
 def test_runs_of_one_name_are_told_apart(compare: Any, home: Path) -> None:

@@ -139,6 +139,5 @@ def _write(
 
 def _require_folder(path: Path, option: str) -> None:
     if not path.parent.is_dir() or path.is_dir():
-        raise InputError(
-            f"{path} cannot be written", "a file in a folder that is there", f"Choose another {option}"
-        )
+        place = f"{path} is a folder" if path.is_dir() else f"{path.parent} is no folder"
+        raise InputError(place, "a file to write, in a folder that is there", f"Choose another {option}")

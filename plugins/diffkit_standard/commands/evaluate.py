@@ -9,6 +9,7 @@ import attrs
 import click
 
 from diffkit.cli import options
+from diffkit_standard.commands import _options
 
 if TYPE_CHECKING:
     from diffkit.experiment import Experiment
@@ -18,7 +19,7 @@ __all__ = ["command"]
 
 @click.command("evaluate")
 @options.on_experiment
-@options.which_checkpoint
+@_options.which_checkpoint
 @options.json_output
 def command(experiment: Experiment, checkpoint: str | int, as_json: bool) -> None:
     """Measure a trained model's samples.

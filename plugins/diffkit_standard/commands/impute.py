@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diffkit.cli import options
+from diffkit_standard.commands import _options
 
 if TYPE_CHECKING:
     from diffkit.experiment import Experiment
@@ -46,9 +47,9 @@ __all__ = ["command"]
 )
 @click.option("--count", type=click.IntRange(min=1), help="How many of the images, from the first.")
 @click.option("--completions", type=click.IntRange(min=1), default=1, help="How many of each image.")
-@options.choices
-@options.which_checkpoint
-@options.folder("imputed", "The folder for samples.npz, samples.png and completed.png.")
+@_options.choices
+@_options.which_checkpoint
+@_options.folder("imputed", "The folder for samples.npz, samples.png and completed.png.")
 @options.json_output
 def command(
     experiment: Experiment,

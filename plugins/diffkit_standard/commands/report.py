@@ -17,9 +17,14 @@ __all__ = ["command"]
 @options.quiet
 @options.json_output
 def command(run: Path, quiet: bool, as_json: bool) -> None:
-    """Write the report of a RUN's folder again."""
-    from diffkit.experiment import Experiment
+    """Write the report of a RUN's folder again, from what is in it.
 
-    experiment = Experiment.from_file(run, runs=run.parent, quiet=quiet)
-    page = experiment.report()
-    options.announce({"report": str(page)}, as_json, f"diffkit compare {shlex.quote(str(run))} ANOTHER-RUN")
+    Of a run that broke off the page says what is missing.
+    """
+    from diffkit import report
+
+    folder = run.parent if run.is_file() else run
+    page = report.build(folder)
+    options.announce(
+        {"report": str(page)}, as_json, f"diffkit compare {shlex.quote(str(folder))} ANOTHER-RUN"
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diffkit.cli import options
+from diffkit_standard.commands import _options
 
 if TYPE_CHECKING:
     from diffkit.experiment import Experiment
@@ -18,9 +19,9 @@ __all__ = ["command"]
 @click.command("sample")
 @options.on_experiment
 @click.option("--count", type=click.IntRange(min=1), help="How many samples.")
-@options.choices
-@options.which_checkpoint
-@options.folder("samples", "The folder for samples.npz and samples.png.")
+@_options.choices
+@_options.which_checkpoint
+@_options.folder("samples", "The folder for samples.npz and samples.png.")
 @options.json_output
 def command(
     experiment: Experiment, count: int | None, checkpoint: str | int, out: Path, as_json: bool, **choices: Any
