@@ -71,9 +71,10 @@ class Reader:
         for example in (ROOT / "examples" / "configs").glob("*.yaml"):
             self._write(Path("examples/configs", example.name), example.read_text(encoding="utf-8"))
         for number in range(24):
-            picture = self.place / "photographs" / ("cats", "dogs")[number % 2] / f"{number}.png"
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.full((8, 8), 10 * number, dtype=np.uint8)).save(picture)
+            place = Path("photographs", ("cats", "dogs")[number % 2]) if number < 22 else Path("pictures")
+            (self.place / place).mkdir(parents=True, exist_ok=True)
+            picture = Image.fromarray(np.full((8, 8), 10 * number, dtype=np.uint8))
+            picture.save(self.place / place / f"{number}.png")
         Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(self.place / "holes.png")
 
     def follow(self, page: Iterable[Block]) -> None:

@@ -51,17 +51,10 @@ def test_conditioning(reader: Reader) -> None:
     assert float((blur.apply(told["restored"]) - told["y"]).std()) < 0.1
 
 
-@pytest.mark.parametrize(
-    "until", ["accelerate launch", pytest.param("", marks=pytest.mark.prove)], ids=["start", "whole"]
-)
-def test_several_processes(until: str, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page as it stands; the landing run types its first command only."""
+@pytest.mark.prove  # four launches of two processes each
+def test_several_processes(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    page = blocks(DOCS / "parallel.md")
-    if until:
-        reader.type(page[0][1].splitlines()[0])
-    else:
-        reader.follow(page)
+    reader.follow(blocks(DOCS / "parallel.md"))
     assert list(reader.place.glob("runs/digits-*/report.html"))
 
 
