@@ -38,7 +38,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Points links that leave docs/ to the pages of what they name."""
+    """Points links that leave docs/ to the pages of what they name, and colours commands as such."""
 
     def pointed(match: re.Match[str]) -> str:
         source = _outside(page.file.src_uri, match[1])
@@ -46,7 +46,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
             return match[0]  # MkDocs says what is wrong with it
         return f"]({posixpath.relpath(_shown(source), posixpath.dirname(page.file.src_uri) or '.')})"
 
-    return OUTSIDE.sub(pointed, markdown)
+    return OUTSIDE.sub(pointed, markdown).replace("\n```console\n", "\n```bash\n")
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:

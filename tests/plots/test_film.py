@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import diffkit
-from diffkit import gallery
+from diffkit.plots import gallery
 from diffkit.sampling import SampleStep
 
 
