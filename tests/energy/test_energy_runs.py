@@ -102,11 +102,6 @@ class TestLandscapes:
             plots.landscape(valley, (1, 2, 2))
 
 
-def test_energies_of_a_log_without_any_are_refused() -> None:
-    with pytest.raises(DataError, match="no energies"):
-        plots.energies([{"step": 1, "loss": 0.1}])
-
-
 @pytest.mark.parametrize("name", ["ebm-mnist", "ebm-points"])
 def test_the_examples_are_sound(name: str) -> None:
     plan = Experiment.from_file(ROOT / "examples" / "configs" / f"{name}.yaml").dry_run()

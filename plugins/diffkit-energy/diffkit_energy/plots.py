@@ -1,48 +1,21 @@
-"""Pictures of energies: along training, and as landscapes over images of one or two pixels."""
+"""Energies as landscapes, over images of one or two pixels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from scipy.ndimage import median_filter
 from torch import Tensor
 
 from diffkit.errors import DataError
 
-__all__ = ["energies", "landscape"]
+__all__ = ["landscape"]
 
 _COLOURS = ("#0072B2", "#D55E00", "#8c8c8c", "#009E73", "#CC79A7")
 _POINTS = 201
-
-
-def energies(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Mean energies along training, a colour a kind: every value faintly, and their running median.
-
-    Args:
-        records: lines of a `log.jsonl`; every key `energy_<kind>` is drawn.
-
-    Raises:
-        DataError: no line has any.
-    """
-    kinds = [key for key in (records[-1] if records else {}) if key.startswith("energy_")]
-    if not kinds:
-        raise DataError("the log has no energies", "the log of a training by contrastive-divergence")
-    figure = Figure(figsize=(7.2, 3.4), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    steps = [record["step"] for record in records]
-    for kind, colour in zip(kinds, _COLOURS, strict=False):
-        values = np.array([record[kind] for record in records], dtype=np.float64)
-        trend = median_filter(values, size=max(1, len(values) // 50) | 1, mode="nearest")
-        axes.plot(steps, values, color=colour, alpha=0.2, linewidth=0.8)
-        axes.plot(steps, trend, color=colour, linewidth=1.8, label=kind.removeprefix("energy_"))
-    axes.set(xlabel="step", ylabel="mean energy E")
-    axes.legend(frameon=False)
-    return figure
 
 
 def landscape(

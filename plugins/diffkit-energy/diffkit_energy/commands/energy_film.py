@@ -44,8 +44,12 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> tupl
     metavar="best|last|STEP",
     help="Which weights, once or more; by default the steps of training.keep, and the best.",
 )
-@options.folder(
-    "film", "The folder for film-STEP.png, and landscape-STEP.png for examples of two elements at most."
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("film"),
+    show_default=True,
+    help="The folder for film-STEP.png, and landscape-STEP.png for examples of two elements at most.",
 )
 @options.json_output
 def command(

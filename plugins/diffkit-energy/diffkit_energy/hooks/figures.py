@@ -16,7 +16,10 @@ def diffkit_run_end(run: RunResult, experiment: Experiment) -> None:
         return
     from diffkit import plots
     from diffkit.journal import read_log
-    from diffkit_energy.plots import energies
 
-    plots.save(energies(list(read_log(run.run / "log.jsonl"))), run.run / "energies.png")
+    log = list(read_log(run.run / "log.jsonl"))
+    kinds = [key for key in log[-1] if key.startswith("energy_")]
+    values = {key.removeprefix("energy_"): [record[key] for record in log] for key in kinds}
+    figure = plots.energies([record["step"] for record in log], values)
+    plots.save(figure, run.run / "energies.png")
     experiment.report()
