@@ -70,7 +70,8 @@ def test_a_step_is_the_posterior_of_the_table(variance: Literal["small", "large"
         of_data = np.sqrt(BEFORE[k - 1]) * BETA[k - 1] / (1.0 - ALPHA_BAR[k - 1])
         of_state = np.sqrt(ALPHA[k - 1]) * (1.0 - BEFORE[k - 1]) / (1.0 - ALPHA_BAR[k - 1])
         expected = of_data * X_0.numpy() + of_state * EPS.numpy()
-        np.testing.assert_allclose(mean.numpy(), expected, rtol=0.0, atol=1e-13)
+        # 1 - alpha_bar, as the table has it, loses four digits at the first level.
+        np.testing.assert_allclose(mean.numpy(), expected, rtol=0.0, atol=1e-11)
         exact = VARIANCE[k - 1] if variance == "small" else BETA[k - 1]
         assert float(std) ** 2 == pytest.approx(exact, rel=1e-11)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
 
 import diffkit
 
@@ -45,3 +47,18 @@ def test_the_denoising_model_of_flowers_is_the_published_one() -> None:
         0.999,
     )
     assert getattr(config.objective, "norm") == "l1"  # noqa: B009 - a field of the concrete class
+
+
+@pytest.mark.prove
+def test_a_single_image_is_generated_again(tmp_path: Path) -> None:
+    """After the configuration's 1,600 steps, by squared error on the scale of [-1, 1], at 16 x 16 pixels."""
+    (tmp_path / "image").mkdir()
+    Image.fromarray(load_sample_image("flower.jpg")).save(tmp_path / "image" / "flower.png")
+    overrides = ["dataset.size=16", "network.channels=16", "training.precision=fp32", "sampling.count=4"]
+    experiment = diffkit.Experiment.from_file(CONFIGS / "dpm-single-image.yaml", overrides, quiet=True)
+    assert experiment.config.training.steps == 1600
+    experiment.train()
+    image = experiment.dataset.encode(experiment.dataset.load("train").raw)
+    error = (experiment.sample().x - image).square().flatten(1).mean(1)
+    assert image.var() > 0.1
+    assert float(error.max()) < 1e-3

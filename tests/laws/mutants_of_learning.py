@@ -24,9 +24,15 @@ PIXELS = "features.pixels Pixels"
 NETWORKS = (
     Mutant(SIMPLE, "self.positions * level.t", "0.0 * level.t", "level-matters"),
     Mutant(SIMPLE, "embedded = embedded + self", "embedded = embedded + 0.0 * self", "label-matters"),
-    Mutant(RESIDUAL, "sigma**2 / (alpha**2 + sigma**2)", "alpha**2 + sigma**2", "level-matters"),
-    Mutant(RESIDUAL, "affine=False", "affine=False, track_running_stats=False", "batch-independent"),
-    Mutant(RESIDUAL, "return torch.add(self.skip(x), ", "return torch.add(x, ", "output-shape"),
+    Mutant(RESIDUAL, "return sigma**2 /", "return 0.0 * sigma**2 /", "level-matters"),
+    Mutant(
+        RESIDUAL,
+        "affine=False",
+        "affine=False, track_running_stats=False",
+        "batch-independent",
+        {"widths": (8,)},
+    ),
+    Mutant(RESIDUAL, "= self.last(h)\n", "= self.last(h)[..., 1:]\n", "output-shape"),
     Mutant(MLP, "return output.reshape(len(x), *self.output)", "return output", "output-shape"),
     Mutant(
         MLP,
@@ -177,7 +183,6 @@ DATASETS = (
     ),
     Mutant(NORMALIZED, "- mean) / std", "- mean) * std", "plain-units"),
     Mutant(NORMALIZED, "return self.dataset.to_plain(self._inner(x))", "return x", "plain-units"),
-    Mutant(NORMALIZED, "per_channel(inner.scale, like) / std", "per_channel(inner.scale, like)", "pictures"),
     Mutant(DIGITS, "levels=17", "levels=16", "specification-holds"),
     Mutant(
         DIGITS,
