@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from diffkit import (
     checkpoint,
     compatibility,
+    film,
     gallery,
     hooks,
     identity,
@@ -389,8 +390,7 @@ class Experiment:
         kept: list[SampleStep] = []
 
         def keep(step: SampleStep) -> None:
-            if (x := gallery.worth_keeping(step)) is not None:
-                kept.append(attrs.evolve(step, x=x))
+            kept.extend(film.kept(step, self.config.dataset.spec().image))
 
         result = self.sample(on_step=keep)
         self._timing["sampling"] = time.monotonic() - began
@@ -405,12 +405,11 @@ class Experiment:
             strips = {
                 "forward.png": gallery.forward_strip(dataset, sde, self.config.seed),
                 "reverse.png": gallery.reverse_strip(dataset, sde, kept),
-                "schedule.png": plots.schedules({registry.current().name(sde): sde}),
             }
             for name, strip in strips.items():
                 if strip is not None:
                     plots.save(strip, self.folder / name)
-            gallery.film(dataset, sde, kept, self.folder / "frames.png")
+            film.write(dataset, sde, kept, self.folder / "frames.png")
         return result
 
     def write_samples(self, result: SampleResult, folder: Path) -> None:

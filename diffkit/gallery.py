@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from diffkit import plots, storage
+from diffkit import plots
 from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.sde import GaussianSDE
 from diffkit.noise import Noise
 from diffkit.sampling import SampleStep
 from diffkit.tensors import expand
 
-__all__ = ["completions", "film", "forward_strip", "reverse_strip", "sheet", "worth_keeping"]
+__all__ = ["completions", "forward_strip", "reverse_strip", "sheet"]
 
-_COLUMNS = 10
+_FRAMES = 10
 _ROWS = 6
-_FRAMES = 31
-_FILM_SAMPLES, _FILM_COLUMNS = 16, 8
-# Noise in colour takes three bytes a pixel, and the page has room for a megabyte or two.
-_FILM_PIXELS = 400_000
 _COMPLETED = 10
 
 
@@ -65,64 +57,25 @@ def forward_strip(dataset: Dataset, sde: GaussianSDE, seed: int) -> Figure | Non
     """Real examples on their way to noise, in ten frames; None where examples are no images."""
     x_0 = dataset.encode(dataset.load("train").raw[:_ROWS])
     eps = Noise(seed=seed, index=torch.arange(len(x_0))).stream("forward").normal_like(x_0)
-    times = torch.linspace(sde.t_min, sde.t_max, _COLUMNS, dtype=torch.float64)
+    times = torch.linspace(sde.t_min, sde.t_max, _FRAMES, dtype=torch.float64)
     return _strip(dataset, sde, [(sde.perturb(x_0, t, eps), t) for t in times])
 
 
 def reverse_strip(dataset: Dataset, sde: GaussianSDE, steps: Sequence[SampleStep]) -> Figure | None:
     """A sampling run on its way from noise, in ten frames; None where samples are no images."""
-    chosen = [steps[place] for place in _places(len(steps) - 1, _COLUMNS)]
-    return _strip(dataset, sde, [(step.x[:_ROWS], step.s) for step in chosen])
-
-
-def film(dataset: Dataset, sde: GaussianSDE, steps: Sequence[SampleStep], path: Path) -> None:
-    """Writes the frames of a sampling run under each other; nothing where samples are no images, or huge.
-
-    As many as there is room for: 31 frames of 16 small pictures, ten of a single large one. The PNG
-    holds the frames' captions in its text `captions`, a JSON list.
-    """
-    room = _FILM_PIXELS // math.prod(dataset.spec().shape[1:])
-    if not dataset.spec().image or room < _COLUMNS // 2:
-        return
-    from torchvision.transforms.functional import to_pil_image  # slow to import
-    from torchvision.utils import make_grid
-
-    chosen = [steps[place] for place in _places(len(steps) - 1, max(_COLUMNS, min(_FRAMES, room // 2)))]
-    count = max(1, min(_FILM_SAMPLES, room // len(chosen)))
-    frames, captions = _frames(dataset, sde, [(step.x[:count], step.s) for step in chosen])
-    grids = [make_grid(frame, nrow=_FILM_COLUMNS, padding=1, pad_value=1.0) for frame in frames]
-    text = PngInfo()
-    text.add_text("captions", json.dumps(captions))
-    with storage.replacing(path) as unfinished:
-        to_pil_image(torch.cat(grids, dim=1)).save(unfinished, "png", pnginfo=text, optimize=True)
-
-
-def worth_keeping(step: SampleStep) -> Tensor | None:
-    """What of a state of the run's first chunk goes into the strip and the film; None = nothing."""
-    if int(step.index[0]) or step.number not in _places(step.total, _FRAMES):
-        return None
-    return step.x[:_FILM_SAMPLES].cpu()
-
-
-def _places(last: int, count: int) -> list[int]:
-    """Up to `count` whole numbers from 0 to `last`, evenly, both ends among them."""
-    places: list[int] = torch.linspace(0, last, min(count, last + 1)).round().long().tolist()
-    return places
+    places = torch.linspace(0, len(steps) - 1, min(_FRAMES, len(steps))).round().long().tolist()
+    return _strip(dataset, sde, [(steps[place].x[:_ROWS], steps[place].s) for place in places])
 
 
 def _strip(
     dataset: Dataset, sde: GaussianSDE, states: Sequence[tuple[Tensor, Tensor | None]]
 ) -> Figure | None:
-    return plots.film_strip(*_frames(dataset, sde, states)) if dataset.spec().image else None
-
-
-def _frames(
-    dataset: Dataset, sde: GaussianSDE, states: Sequence[tuple[Tensor, Tensor | None]]
-) -> tuple[Tensor, list[str]]:
-    """States x_t / sqrt(alpha^2 + sigma^2), so that an exploding process stays in view, and their times."""
+    """States x_t / sqrt(alpha^2 + sigma^2), so that an exploding process stays on the page, left to right."""
+    if not dataset.spec().image:
+        return None
     frames, captions = [], []
     for x, t in states:
         size = torch.ones(()) if t is None else torch.sqrt(sde.alpha(t) ** 2 + sde.sigma(t) ** 2)
         frames.append(dataset.picture(x / expand(size, x)))
         captions.append("clean" if t is None else f"t = {float(t):.2f}")
-    return torch.stack(frames), captions
+    return plots.film_strip(torch.stack(frames), captions)

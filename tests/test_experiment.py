@@ -63,7 +63,7 @@ def test_a_run_leaves_every_piece_and_the_manifest_tells_them(experiment: diffki
     manifest = json.loads((folder / "manifest.json").read_text())
     for name in ("config.yaml", "samples.npz", "metrics.json", "log.jsonl"):
         assert manifest["checksums"][name] == file_checksum(folder / name)
-    for name in ("samples.png", "forward.png", "reverse.png", "schedule.png", "loss.png", "report.html"):
+    for name in ("samples.png", "forward.png", "reverse.png", "loss.png", "report.html"):
         assert (folder / name).stat().st_size > 1000, name
     kinds = {part["kind"] for part in manifest["components"]}
     assert {"dataset", "network", "sde", "schedule", "objective", "sampler", "metric", "features"} <= kinds
