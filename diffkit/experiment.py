@@ -49,7 +49,7 @@ from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.metric import Measurement, Metric
 from diffkit.interruption import Interruption
 from diffkit.journal import Journal
-from diffkit.plots import gallery
+from diffkit.plots import film, gallery
 from diffkit.progress import Watch, aloud
 from diffkit.sampling import SampleResult, SampleStep
 from diffkit.selection import Finding
@@ -402,8 +402,7 @@ class Experiment:
         kept: list[SampleStep] = []
 
         def keep(step: SampleStep) -> None:
-            if (x := gallery.worth_keeping(step)) is not None:
-                kept.append(attrs.evolve(step, x=x))
+            kept.extend(film.kept(step, self.config.dataset.spec().image))
 
         result = self.sample(on_step=keep)
         self._timing["sampling"] = time.monotonic() - began
@@ -414,7 +413,7 @@ class Experiment:
         pictures = gallery.of_run(dataset, sde, seed, self._conditioners, result, kept)
         for name, picture in pictures.items():
             plots.save(picture, self.folder / name)
-        gallery.film(dataset, sde, kept, self.folder / "frames.png")
+        film.write(dataset, sde, kept, self.folder / "frames.png")
         return result
 
     def write_samples(self, result: SampleResult, folder: Path) -> None:

@@ -87,7 +87,8 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         "loss": median(losses[-max(1, len(losses) // 50) :]) if losses else None,
         "shape": shape,
         "pictures": {
-            name: run.picture(name, alt) if name in expected else None for name, alt in _PICTURES.items()
+            name: run.picture(name, alt) if name in expected or (run.folder / name).is_file() else None
+            for name, alt in _PICTURES.items()
         },
         "frames": run.film(_FRAMES, _FRAMES_ALT) if (run.folder / _FRAMES).is_file() else None,
         "more": {

@@ -80,7 +80,7 @@ class RunFolder:
         return EmbeddedPicture(name=name, alt=alt, uri=uri, width=width, height=height)
 
     def film(self, name: str, alt: str) -> EmbeddedPicture | None:
-        """A picture with the captions that `gallery.film` has written into it."""
+        """A picture with the captions that `film.write` has written into it."""
         captions: tuple[str, ...] = self._read(name, _captions, ())
         picture = self.picture(name, alt) if captions else None
         return picture and attrs.evolve(picture, captions=captions)

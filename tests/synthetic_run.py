@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from sklearn.datasets import load_digits
 
+import diffkit
 from diffkit import plots
 
 CONFIG = """\
@@ -98,6 +99,8 @@ def make_run(folder: Path, name: str = "digits") -> Path:
     plots.save(plots.film_strip(noising, times), folder / "forward.png")
     plots.save(plots.film_strip(noising[::-1], times[::-1]), folder / "reverse.png")
     plots.save(plots.loss_curve(steps, losses), folder / "loss.png")
+    curves = {"vp, cosine": diffkit.create("sde", "vp", schedule="cosine")}
+    plots.save(plots.schedules(curves), folder / "schedule.png")
     plots.save(plots.scatter(pictures[:, 0, 3, 2:4]), folder / "two-pixels.png")
     return folder
 

@@ -133,7 +133,8 @@ def test_pictures_are_embedded_byte_by_byte_with_alternatives(run: Path) -> None
     page = built(run)
     images = page.all("img")
     embedded = [base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) for image in images]
-    order = ["samples.png", "frames.png", "reverse.png", "forward.png", "loss.png", "two-pixels.png"]
+    order = ["samples.png", "frames.png", "reverse.png", "forward.png", "schedule.png"]
+    order += ["loss.png", "two-pixels.png"]
     assert embedded == [(run / name).read_bytes() for name in order]
     assert all(len(image["alt"]) > 20 for image in images)
     assert len({image["alt"] for image in images}) == len(images)
@@ -172,7 +173,7 @@ def test_strings_of_the_run_cannot_become_markup(own_run: Path) -> None:
     (own_run / "<img onerror=alert(1)>.png").write_bytes((own_run / "loss.png").read_bytes())
     page = built(own_run)
     assert len(page.all("script")) == 1
-    assert len(page.all("img")) == 7
+    assert len(page.all("img")) == 8
     assert not any("onerror" in attributes for _, attributes in page.elements)
     assert page.text.count("<script>alert('x')</script>") >= 12
 
@@ -317,6 +318,10 @@ def test_points_and_signals_have_no_strips_to_miss(own_run: Path) -> None:
     for name in ("forward.png", "reverse.png", "frames.png"):
         (own_run / name).unlink()
     assert "Incomplete" not in built(own_run).text
+    (own_run / "forward.png").write_bytes((own_run / "loss.png").read_bytes())
+    assert [each["alt"][:10] for each in built(own_run).all("img")].count("Film strip") == 1, (
+        "shown where it is"
+    )
 
 
 def test_every_pair_of_process_and_sampler_stands_with_its_reason(run: Path) -> None:
@@ -409,7 +414,7 @@ def test_the_page_stays_below_five_megabytes_and_says_what_it_left_out(own_run: 
     page = built(own_run)
     assert len(page.html.encode()) < 5_000_000
     assert "b.png (2.5 MB) is too large to embed; it stands in the run folder." in page.text
-    assert len(page.all("img")) == 7
+    assert len(page.all("img")) == 8
 
 
 def test_compatibility_without_a_note_is_said(own_run: Path) -> None:

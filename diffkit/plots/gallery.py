@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from diffkit import plots, registry, storage
+from diffkit import plots, registry
 from diffkit.component import Component
 from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.sde import SDE, GaussianSDE
 from diffkit.noise import Noise
+from diffkit.plots import film
 from diffkit.sampling import SampleResult, SampleStep
 from diffkit.selection import nested
-from diffkit.tensors import expand
 
-__all__ = ["completions", "film", "forward_strip", "of_run", "reverse_strip", "sheet", "worth_keeping"]
+__all__ = ["completions", "forward_strip", "of_run", "reverse_strip", "sheet"]
 
-_COLUMNS = 10
+_FRAMES = 10
 _ROWS, _POINTS = 6, 500
-_FRAMES = 31
-_FILM_SAMPLES, _FILM_COLUMNS = 16, 8
-# Noise in colour takes three bytes a pixel, and the page has room for a megabyte or two.
-_FILM_PIXELS = 400_000
 _COMPLETED = 10
 
 
@@ -95,51 +87,14 @@ def forward_strip(dataset: Dataset, sde: GaussianSDE, seed: int) -> Figure | Non
     """Real examples on their way to noise, in ten frames; None where they are neither images nor points."""
     x_0 = dataset.encode(dataset.load("train").raw[: _ROWS if dataset.spec().image else _POINTS])
     eps = Noise(seed=seed, index=torch.arange(len(x_0))).stream("forward").normal_like(x_0)
-    times = torch.linspace(sde.t_min, sde.t_max, _COLUMNS, dtype=torch.float64)
+    times = torch.linspace(sde.t_min, sde.t_max, _FRAMES, dtype=torch.float64)
     return _strip(dataset, sde, [(sde.perturb(x_0, t, eps), t) for t in times])
 
 
 def reverse_strip(dataset: Dataset, sde: GaussianSDE, steps: Sequence[SampleStep]) -> Figure | None:
     """A sampling run on its way from noise, in ten frames; None where there are neither images nor points."""
-    chosen = [steps[place] for place in _places(len(steps) - 1, _COLUMNS)]
-    return _strip(dataset, sde, [(step.x, step.s) for step in chosen])
-
-
-def film(dataset: Dataset, sde: SDE, steps: Sequence[SampleStep], path: Path) -> None:
-    """Writes the frames of a run from noise to images under each other; nothing for others, or huge images.
-
-    As many as there is room for: 31 frames of 16 small pictures, ten of a single large one. The PNG
-    holds the frames' captions in its text `captions`, a JSON list.
-    """
-    if not (isinstance(sde, GaussianSDE) and dataset.spec().image):
-        return
-    room = _FILM_PIXELS // math.prod(dataset.spec().shape[1:])
-    if room < _COLUMNS // 2:
-        return
-    from torchvision.transforms.functional import to_pil_image  # slow to import
-    from torchvision.utils import make_grid
-
-    chosen = [steps[place] for place in _places(len(steps) - 1, max(_COLUMNS, min(_FRAMES, room // 2)))]
-    count = max(1, min(_FILM_SAMPLES, room // len(chosen)))
-    frames, captions = _frames(dataset, sde, [(step.x[:count], step.s) for step in chosen])
-    grids = [make_grid(frame, nrow=_FILM_COLUMNS, padding=1, pad_value=1.0) for frame in frames]
-    text = PngInfo()
-    text.add_text("captions", json.dumps(captions))
-    with storage.replacing(path) as unfinished:
-        to_pil_image(torch.cat(grids, dim=1)).save(unfinished, "png", pnginfo=text, optimize=True)
-
-
-def worth_keeping(step: SampleStep) -> Tensor | None:
-    """What of a state of the run's first chunk goes into the strip and the film; None = nothing."""
-    if int(step.index[0]) or step.number not in _places(step.total, _FRAMES):
-        return None
-    return step.x[: _POINTS if step.x.ndim == 2 else _FILM_SAMPLES].cpu()
-
-
-def _places(last: int, count: int) -> list[int]:
-    """Up to `count` whole numbers from 0 to `last`, evenly, both ends among them."""
-    places: list[int] = torch.linspace(0, last, min(count, last + 1)).round().long().tolist()
-    return places
+    places = torch.linspace(0, len(steps) - 1, min(_FRAMES, len(steps))).round().long().tolist()
+    return _strip(dataset, sde, [(steps[place].x, steps[place].s) for place in places])
 
 
 def _strip(
@@ -148,19 +103,7 @@ def _strip(
     spec = dataset.spec()
     if not spec.image and spec.shape != (2,):
         return None
-    rows = _ROWS if spec.image else _POINTS
-    frames, captions = _frames(dataset, sde, [(x[:rows], t) for x, t in states])
-    return (plots.film_strip if spec.image else plots.clouds)(frames, captions)
-
-
-def _frames(
-    dataset: Dataset, sde: GaussianSDE, states: Sequence[tuple[Tensor, Tensor | None]]
-) -> tuple[Tensor, list[str]]:
-    """States x_t / sqrt(alpha^2 + sigma^2), so that an exploding process stays in view, and their times."""
-    frames, captions = [], []
-    for x, t in states:
-        size = torch.ones(()) if t is None else torch.sqrt(sde.alpha(t) ** 2 + sde.sigma(t) ** 2)
-        seen = x / expand(size, x)
-        frames.append(dataset.picture(seen) if dataset.spec().image else seen)
-        captions.append("clean" if t is None else f"t = {float(t):.2f}")
-    return torch.stack(frames), captions
+    seen, captions = film.frames(sde, states)
+    if not spec.image:
+        return plots.clouds(torch.stack(seen), captions)
+    return plots.film_strip(torch.stack([dataset.picture(x[:_ROWS]) for x in seen]), captions)

@@ -46,6 +46,7 @@ def test_kinds_and_names_come_from_metadata() -> None:
     kinds, modules = offered("show", "s")
     assert kinds == plain([kind for kind in KINDS if kind.startswith("s")])
     assert not modules & HEAVY
+    assert offered("show", "metric", "k")[0] == ["plain,kid"], "and not the grid karras"
     names, modules = offered("check", "sampler", "dpm")
     assert names == plain([info.name for info in components("sampler") if info.name.startswith("dpm")])
     assert names

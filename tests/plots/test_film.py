@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import diffkit
-from diffkit.plots import gallery
+from diffkit.plots import film
 from diffkit.sampling import SampleStep
 
 
@@ -31,9 +31,9 @@ def steps(moves: int, *shape: int, count: int = 20) -> list[SampleStep]:
         SampleStep(number=n, total=moves, t=None, s=s, x=x, calls=torch.zeros(count), index=index)
         for n, s in enumerate(times)
     ]
-    kept = [(step, gallery.worth_keeping(step)) for step in made]
-    assert all(len(state) <= 16 for _, state in kept if state is not None)
-    return [step for step, state in kept if state is not None]
+    kept = [each for step in made for each in film.kept(step, image=len(shape) == 3)]
+    assert {len(step.x) for step in kept} == {min(count, 16) if len(shape) == 3 else count}
+    return kept
 
 
 @pytest.mark.parametrize(
@@ -50,15 +50,18 @@ def test_the_film_fits_the_page(tmp_path: Path, shape: tuple[int, ...], frames: 
     kept = steps(100, *shape)
     assert [kept[0].number, kept[-1].number, len(kept)] == [0, 100, 31]
     path = tmp_path / "frames.png"
-    gallery.film(dataset(*shape), diffkit.create("sde", "vp"), kept, path)
+    film.write(dataset(*shape), diffkit.create("sde", "vp"), kept, path)
     assert path.stat().st_size < 2_200_000
-    with Image.open(path) as film:
-        captions = json.loads(film.info["captions"])
+    with Image.open(path) as picture:
+        captions = json.loads(picture.info["captions"])
         assert (len(captions), captions[-1]) == (frames, "clean")
         rows, columns = -(-pictures // 8), min(8, pictures)
         side = shape[-1] + 1
         lone = 0 if pictures == 1 else 1  # torchvision puts no border around a single picture
-        assert film.size == (columns * side + lone - (not lone), frames * (rows * side + lone - (not lone)))
+        assert picture.size == (
+            columns * side + lone - (not lone),
+            frames * (rows * side + lone - (not lone)),
+        )
 
 
 def test_a_short_run_is_kept_whole() -> None:
@@ -68,5 +71,5 @@ def test_a_short_run_is_kept_whole() -> None:
 @pytest.mark.parametrize("shape", [(2,), (3, 512, 512)])
 def test_what_is_no_picture_or_huge_has_no_film(tmp_path: Path, shape: tuple[int, ...]) -> None:
     kept = steps(3, *shape, count=2)
-    gallery.film(dataset(*shape), diffkit.create("sde", "vp"), kept, tmp_path / "frames.png")
+    film.write(dataset(*shape), diffkit.create("sde", "vp"), kept, tmp_path / "frames.png")
     assert not list(tmp_path.iterdir())
