@@ -29,6 +29,7 @@ __all__ = [
     "film_strip",
     "lines",
     "loss_curve",
+    "losses",
     "save",
     "scatter",
     "schedules",
@@ -121,6 +122,23 @@ def loss_curve(steps: Array, losses: Array) -> Figure:
     if len(y) and y.min() > 0:
         axes.set_yscale("log")
     _label(axes, "step", "loss")
+    axes.legend(frameon=False, fontsize=SMALL)
+    return figure
+
+
+def losses(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """The training losses of several models on the same axes: running medians over a fiftieth of the values.
+
+    Args:
+        logs: by the model's name, a `{"step": n, "loss": v}` each step, as `Experiment.log` gives them.
+    """
+    figure, (axes,) = _panels(1, width=7.2, height=3.4)
+    for number, (name, log) in enumerate(logs.items()):
+        trend = median_filter([line["loss"] for line in log], size=max(1, len(log) // 50) | 1, mode="nearest")
+        style = {"color": PALETTE[number % len(PALETTE)], "linestyle": _DASHES[number % len(_DASHES)]}
+        axes.plot([line["step"] for line in log], trend, linewidth=1.4, label=name, **style)
+    axes.set_yscale("log")
+    _label(axes, "step", "loss (running median)")
     axes.legend(frameon=False, fontsize=SMALL)
     return figure
 
