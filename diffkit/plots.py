@@ -135,8 +135,9 @@ def losses(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     figure, (axes,) = _panels(1, width=7.2, height=3.4)
     for number, (name, log) in enumerate(logs.items()):
         trend = median_filter([line["loss"] for line in log], size=max(1, len(log) // 50) | 1, mode="nearest")
-        style = {"color": PALETTE[number % len(PALETTE)], "linestyle": _DASHES[number % len(_DASHES)]}
-        axes.plot([line["step"] for line in log], trend, linewidth=1.4, label=name, **style)
+        colour, dashes = PALETTE[number % len(PALETTE)], _DASHES[number % len(_DASHES)]
+        steps = [line["step"] for line in log]
+        axes.plot(steps, trend, color=colour, linestyle=dashes, linewidth=1.4, label=name)
     axes.set_yscale("log")
     _label(axes, "step", "loss (running median)")
     axes.legend(frameon=False, fontsize=SMALL)
