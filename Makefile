@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test prove install docs reference format clean
+.PHONY: demo test prove notebooks docs reference install format clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +25,9 @@ test: install  ## lint, format, types, and the tests of every landing
 
 prove: install  ## the tests with the full count of every claim
 	$(BIN)/pytest
+
+notebooks: install  ## run all notebooks whole, in place
+	$(BIN)/python examples/notebooks/run.py
 
 docs: install  ## the documentation site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

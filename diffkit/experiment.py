@@ -48,7 +48,7 @@ from diffkit.interfaces.conditioner import Conditioner
 from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.metric import Measurement, Metric
 from diffkit.interruption import Interruption
-from diffkit.journal import Journal
+from diffkit.journal import Journal, read_log
 from diffkit.plots import film, gallery
 from diffkit.progress import Watch, aloud
 from diffkit.sampling import SampleResult, SampleStep
@@ -222,6 +222,11 @@ class Experiment:
                 self._say(f"model: its checkpoint of step {model.step:,} of {model.description['steps']:,}")
             self._loaded = (key, model)
         return self._loaded[1]
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """What training told of each step: `step`, `loss`, `learning_rate`, `gradient_norm`, `seconds`."""
+        return list(read_log(self._model_home() / "log.jsonl"))
 
     def sample(
         self,

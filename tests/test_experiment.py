@@ -54,6 +54,13 @@ def experiment(runs: Path) -> diffkit.Experiment:
     return made
 
 
+def test_the_log_tells_of_every_step_of_training(experiment: diffkit.Experiment) -> None:
+    log = experiment.log
+    assert [line["step"] for line in log] == list(range(1, 13))
+    assert all(line["loss"] > 0.0 for line in log)
+    assert log == list(read_log(experiment.folder / "log.jsonl"))
+
+
 def changed(**sections: Any) -> dict[str, Any]:
     return {**SMALL, **sections}
 

@@ -16,7 +16,7 @@ from diffkit.plots.plane import clouds, scatter, score_field
 from diffkit.plots.processes import marginals_1d, marginals_2d, schedules
 from diffkit.plots.signals import lines
 from diffkit.plots.style import save
-from diffkit.plots.training import energies, loss_curve, predicted_noise, tracked
+from diffkit.plots.training import energies, loss_curve, losses, predicted_noise, tracked
 
 __all__ = [
     "before_after",
@@ -29,6 +29,7 @@ __all__ = [
     "film_strip",
     "lines",
     "loss_curve",
+    "losses",
     "marginals_1d",
     "marginals_2d",
     "predicted_noise",

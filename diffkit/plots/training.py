@@ -14,7 +14,7 @@ from scipy.ndimage import median_filter
 from diffkit.errors import DataError
 from diffkit.plots.style import PALETTE, Array, array, canvas, describe, legend, stroke
 
-__all__ = ["energies", "loss_curve", "predicted_noise", "tracked"]
+__all__ = ["energies", "loss_curve", "losses", "predicted_noise", "tracked"]
 
 
 def loss_curve(steps: Array, losses: Array) -> Figure:
@@ -35,6 +35,22 @@ def loss_curve(steps: Array, losses: Array) -> Figure:
     if len(y) and y.min() > 0:
         axes.set_yscale("log")
     describe(axes, "step", "loss")
+    legend(axes)
+    return figure
+
+
+def losses(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """The training losses of several models on the same axes: running medians over a fiftieth of the values.
+
+    Args:
+        logs: by the model's name, a `{"step": n, "loss": v}` each step, as `Experiment.log` gives them.
+    """
+    figure, (axes,) = canvas(1, width=7.2, height=3.4)
+    for number, (name, log) in enumerate(logs.items()):
+        trend = _trend(np.array([line["loss"] for line in log]))
+        axes.plot([line["step"] for line in log], trend, linewidth=1.4, label=name, **stroke(number))
+    axes.set_yscale("log")
+    describe(axes, "step", "loss (running median)")
     legend(axes)
     return figure
 

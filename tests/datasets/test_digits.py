@@ -26,6 +26,24 @@ def test_the_split_is_fixed_stratified_and_disjoint() -> None:
     assert (torch.bincount(test.label) - whole * 500 / 1797).abs().max() < 1.0
 
 
+def test_kept_classes_are_the_same_pictures_renumbered() -> None:
+    whole, some = Digits().load("test"), Digits(classes=(7, "2"))
+    examples = some.load("test")
+    assert whole.label is not None
+    assert examples.label is not None
+    assert (some.spec().classes, some.spec().names) == (2, ("7", "2"))
+    for number, digit in enumerate((7, 2)):
+        assert torch.equal(examples.raw[examples.label == number], whole.raw[whole.label == digit])
+    assert len(examples) == int(((whole.label == 7) | (whole.label == 2)).sum())
+
+
+def test_one_class_is_data_without_labels() -> None:
+    three = Digits(classes=(3,))
+    assert three.load("train").label is None
+    assert three.spec().classes is None
+    assert three.unrestricted() == Digits()
+
+
 def test_the_spec_tells_the_data_without_reading_them() -> None:
     spec, train = Digits().spec(), Digits().load("train")
     assert (spec.shape, spec.classes, spec.levels) == (tuple(train.raw.shape[1:]), 10, 17)

@@ -181,6 +181,21 @@ def test_the_loss_curve_is_linear_below_zero() -> None:
     assert plots.loss_curve([], []).axes[0].get_yscale() == "linear"
 
 
+def test_losses_of_several_models_are_medians_on_the_same_axes() -> None:
+    even = [{"step": 10 + n, "loss": 2.0} for n in range(100)]
+    bumpy = [{"step": n, "loss": 1e9 if n == 150 else 1.0 + n % 2} for n in range(300)]
+    (axes,) = plots.losses({"even": even, "bumpy": bumpy}).axes
+    first, second = axes.lines
+    assert (next(iter(first.get_xdata())), set(first.get_ydata())) == (10, {2.0})
+    assert list(second.get_xdata()) == list(range(300))
+    assert set(second.get_ydata()) == {1.0, 2.0}
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["even", "bumpy"]
+    assert first.get_color() != second.get_color()
+    assert axes.get_yscale() == "log"
+
+
 def test_schedules_draw_the_rates_over_the_times_of_each_process() -> None:
     figure = plots.schedules({"circle": Circle(), "wide": Circle(scale=50.0)})
     signal, noise, _ = figure.axes

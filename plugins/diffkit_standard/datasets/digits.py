@@ -8,10 +8,13 @@ from typing import ClassVar, final
 import attrs
 import torch
 
+from diffkit.component import parameter
 from diffkit.interfaces.dataset import Dataset, DataSpec, Examples, SplitName
+from diffkit_standard.datasets._images import keep_classes, one_of_classes
 
 __all__ = ["Digits"]
 
+_NAMES = tuple("0123456789")
 _TEST_COUNT = 500
 
 
@@ -20,19 +23,33 @@ _TEST_COUNT = 500
 class Digits(Dataset):
     """1,797 grey digits of 8 x 8 pixels on 17 levels (0 .. 16), ten classes.
 
-    A fixed split that keeps the classes' shares: 1,297 for training, 500 for testing.
+    A fixed split that keeps the classes' shares: 1,297 for training, 500 for testing. `classes` keeps
+    some of them, renumbered in the order given; a single one is data without labels.
     """
 
     source: ClassVar[str] = (
         "Alpaydin and Kaynak 1998, UCI: Optical Recognition of Handwritten Digits (test part)"
     )
 
+    classes: tuple[int | str, ...] | None = parameter(
+        "keep only these digits; null = all", None, validator=one_of_classes(_NAMES)
+    )
+
     def spec(self) -> DataSpec:
-        return DataSpec(shape=(1, 8, 8), classes=10, names=tuple("0123456789"), levels=17)
+        names = _NAMES if self.classes is None else tuple(str(name) for name in self.classes)
+        if len(names) == 1:
+            return DataSpec(shape=(1, 8, 8), levels=17)
+        return DataSpec(shape=(1, 8, 8), classes=len(names), names=names, levels=17)
 
     def load(self, split: SplitName) -> Examples:
         train, test = _splits()
-        return test if split == "test" else train
+        examples = test if split == "test" else train
+        if examples.label is None or self.classes is None:
+            return examples
+        return keep_classes(examples.raw, examples.label, _NAMES, self.classes)
+
+    def unrestricted(self) -> Digits:
+        return attrs.evolve(self, classes=None)
 
 
 @functools.lru_cache(maxsize=1)
