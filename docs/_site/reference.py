@@ -116,7 +116,7 @@ def _answer(*arguments: str) -> Any:
 
 def _components(kind: str) -> str:
     parts = [f"# {KIND_TITLES[kind]}", f"From `diffkit show {kind} NAME`. {_laws_of(kind)}"]
-    for info in _answer("list", kind):
+    for info in (each for each in _answer("list", kind) if each["status"] != "denied"):
         parts += _component(_answer("show", kind, info["name"]))
     return "\n\n".join(parts)
 
