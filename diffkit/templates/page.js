@@ -107,6 +107,7 @@ for (const button of all(".zoom")) {
     stage.replaceChildren(shown);
     dialog.querySelector(".tools p").textContent = button.nextElementSibling.textContent;
     dialog.showModal();
+    stage.focus();
     fit();
   });
 }
