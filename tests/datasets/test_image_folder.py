@@ -238,6 +238,15 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path: Path) ->
             everything(tmp_path)
 
 
+def test_a_folder_with_too_many_files_is_refused_before_any_is_read(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_text("no picture at all")
+    with pytest.raises(DataError, match=r"more than 3 files.*max_files"):
+        ImageFolder(path=str(tmp_path), max_files=3).load("train")
+    with pytest.raises(DataError, match="cannot be read"):
+        ImageFolder(path=str(tmp_path), max_files=4).load("train")
+
+
 def test_the_memory_limit_holds_before_anything_is_allocated(tmp_path: Path) -> None:
     save(tmp_path / "a.png", grey(1))
     with pytest.raises(DataError, match=r"GiB.*memory_limit_gib"):

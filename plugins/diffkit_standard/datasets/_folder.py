@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from diffkit_standard.datasets._images import (
 )
 
 __all__ = [
+    "MAX_FILES",
     "Decoding",
     "Listing",
     "find_images",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 _IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+MAX_FILES = 1_000_000
 _WITHOUT = "without annotations the photographs are read as data without classes"
 _COMPANIONS = {".csv", ".db", ".html", ".ini", ".json", ".mat", ".md", ".txt", ".xml", ".yaml", ".yml"}
 
@@ -64,15 +67,26 @@ class Listing:
     names: tuple[str, ...]
 
 
-def find_images(root: Path) -> list[Path]:
-    """Every picture below `root`, sorted by relative path. Hidden files are passed over, others said."""
+def find_images(root: Path, most: int = MAX_FILES) -> list[Path]:
+    """Every picture below `root`, sorted by relative path. Hidden files are passed over, others said.
+
+    Raises:
+        DataError: no folder, no images, or more than `most` files.
+    """
     if not root.is_dir():
         raise DataError(
             f"there is no folder {root} (looked for from {Path.cwd()})",
             "a folder of images",
             "Set `path:` (or `root:`) to the folder that holds them",
         )
-    paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*") if path.is_file()}
+    files = list(itertools.islice((path for path in root.rglob("*") if path.is_file()), most + 1))
+    if len(files) > most:
+        raise DataError(
+            f"the folder {root} holds more than {most:,} files",
+            f"at most {most:,} files (max_files)",
+            "Name the folder of the images alone, or raise `max_files` if it is that large",
+        )
+    paths = {path.relative_to(root).as_posix(): path for path in files}
     shown = [path for name, path in sorted(paths.items()) if not name.startswith(".") and "/." not in name]
     foreign = [path for path in shown if path.suffix.lower() not in _IMAGES | _COMPANIONS]
     if foreign:
@@ -106,13 +120,15 @@ def held_out(names: Sequence[str], share: float) -> list[bool]:
     return test
 
 
-def list_split(root: Path, split: SplitName, test_share: float, labels: bool | Literal["auto"]) -> Listing:
+def list_split(
+    root: Path, split: SplitName, test_share: float, labels: bool | Literal["auto"], most: int = MAX_FILES
+) -> Listing:
     """The files of a split: those of the folder `train` or `test` where both exist, else by hash."""
     if (root / "train").is_dir() and (root / "test").is_dir():
-        home, chosen = root / split, find_images(root / split)
-        names = _class_names(root / "train", find_images(root / "train"), labels)
+        home, chosen = root / split, find_images(root / split, most)
+        names = _class_names(root / "train", find_images(root / "train", most), labels)
     else:
-        home, found = root, find_images(root)
+        home, found = root, find_images(root, most)
         names = _class_names(home, found, labels)
         test = held_out([path.relative_to(root).as_posix() for path in found], test_share)
         chosen = [path for path, out in zip(found, test, strict=True) if out == (split == "test")]

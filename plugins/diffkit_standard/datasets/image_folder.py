@@ -21,7 +21,7 @@ from attrs.validators import (
 from diffkit.component import parameter
 from diffkit.errors import DataError
 from diffkit.interfaces.dataset import Dataset, DataSpec, Examples, SplitName
-from diffkit_standard.datasets._folder import Decoding, list_split, read_images
+from diffkit_standard.datasets._folder import MAX_FILES, Decoding, list_split, read_images
 from diffkit_standard.datasets._images import Crop, Size, crop_field, header, sides, size_field
 
 __all__ = ["ImageFolder"]
@@ -41,7 +41,7 @@ class ImageFolder(Dataset):
 
     Raises:
         DataError: no folder, no images, a file that cannot be read, mixed sizes without `size`,
-            mixed modes without `mode`, more pixels or memory than the limits allow.
+            mixed modes without `mode`, more pixels, files or memory than the limits allow.
     """
 
     path: str = parameter("the folder; relative to where the command is run")
@@ -66,13 +66,14 @@ class ImageFolder(Dataset):
         64_000_000,
         validator=and_(ge(1), le(89_478_485)),
     )
+    max_files: int = parameter("refuse folders with more files than this", MAX_FILES, validator=ge(1))
     memory_limit_gib: float = parameter("refuse splits that take more memory, in GiB", 4.0, validator=gt(0.0))
 
     def spec(self) -> DataSpec:
         return self._spec
 
     def load(self, split: SplitName) -> Examples:
-        listing = list_split(self._root, split, self.test_share, self.labels)
+        listing = list_split(self._root, split, self.test_share, self.labels, self.max_files)
         decoding = Decoding(
             size=self._size,
             mode=self.mode,
@@ -95,7 +96,7 @@ class ImageFolder(Dataset):
         names: tuple[str, ...] = ()
         mode, size = self.mode, self._size
         if mode is None or size is None or self.labels is not False:
-            listing = list_split(self._root, "train", self.test_share, self.labels)
+            listing = list_split(self._root, "train", self.test_share, self.labels, self.max_files)
             names = listing.names
             if mode is None or size is None:
                 first = header(listing.files[0], self.max_pixels)
