@@ -191,10 +191,10 @@ class TestPlugins:
         assert final_classes(path) == []
 
 
-CORE_LINES = 5360
+CORE_LINES = 5365
 """A bound to be lowered, and to be raised only for a reason."""
 
-PICTURE_LINES = 830
+PICTURE_LINES = 860
 """That of `diffkit.plots`, which draws what the core has computed."""
 
 
