@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -188,6 +189,16 @@ def test_as_many_masks_as_examples() -> None:
     operator = create("operator", "in-painting", mask=masks)
     with pytest.raises(DataError, match=r"given 2 masks.*`imputation`"):
         create("conditioner", "restoration", observed=ENCODED, operator=operator).prepared(DIGITS)
+
+
+def test_a_noisy_measurement_may_leave_the_range_as_far_as_its_noise_goes() -> None:
+    y = torch.linspace(-2.4, 2.4, 64).reshape(1, 1, 8, 8)
+    kept = create("conditioner", {"name": "restoration", "observed": y, "noise": 0.25})
+    assert torch.equal(kept.prepared(create("dataset", "digits")).observed, y)
+    for noise in (0.0, 0.2):
+        refused = attrs.evolve(kept, noise=noise)
+        with pytest.raises(DataError, match=r"from -2\.4 to 2\.4"):
+            refused.prepared(create("dataset", "digits"))
 
 
 def test_a_picture_is_restored_at_the_size_it_was_measured(tmp_path: Path) -> None:

@@ -29,13 +29,19 @@ _ARRAYS = (".npy", ".npz")
 
 
 def examples_of(
-    given: Values, dataset: Dataset, shape: tuple[int, ...] | None = None, mask: Tensor | None = None
+    given: Values,
+    dataset: Dataset,
+    shape: tuple[int, ...] | None = None,
+    mask: Tensor | None = None,
+    noise: float = 0.0,
 ) -> Tensor:
     """Examples (N, *shape) in the model's units, by the rules above.
 
     Args:
         shape: of one, where it is not that of the data set's examples.
         mask: (1 or N, *shape), where values must be finite; None = everywhere.
+        noise: standard deviation of what was measured with them; it may take values six times that far
+            beyond [-1, 1].
 
     Raises:
         DataError: no such file, another shape, values out of range or not finite.
@@ -56,7 +62,7 @@ def examples_of(
         return dataset.encode(values)
     if whole and spec.image and low >= 0.0 and high <= 255.0:
         return _encoded_pictures(values, dataset)
-    if spec.levels is None or (spec.image and low >= -1.0 and high <= 1.0):
+    if spec.levels is None or (spec.image and max(-low, high) <= 1.0 + 6.0 * noise):
         if spec.image and low >= 0.0:
             logging.getLogger("diffkit").warning(
                 "%s has values from %g to %g, which are read on the scale from -1 (black) to 1 (white)",

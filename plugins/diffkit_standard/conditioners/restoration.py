@@ -68,7 +68,9 @@ class Restoration(Measured):
         operator = self._resolved(shape)
         if str(self.observed) != "held-out":
             size = operator.measured_shape(shape)
-            return attrs.evolve(self, operator=operator, observed=examples_of(self.observed, dataset, size))
+            noise = self.noise if self.informative else 0.0
+            observed = examples_of(self.observed, dataset, size, noise=noise)
+            return attrs.evolve(self, operator=operator, observed=observed)
         clean = examples_of("held-out", dataset)
         y = operator.apply(clean)
         z = Noise(seed=0, index=torch.arange(len(y))).stream("measurement").normal_like(y)
