@@ -26,7 +26,11 @@ TINY = {
     "count": 3,
     "examples": 3,
 }
-MORE = {"04": {"count": 20}, "07": {"count": 200}}  # figures of merit rest on a few samples at least
+MORE = {  # figures of merit rest on a few samples at least
+    "04": {"count": 20},
+    "06": {"early": 2, "side": 15, "moves": 50, "particles": 50},
+    "07": {"count": 200},
+}
 
 
 def _load() -> ModuleType:
