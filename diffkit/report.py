@@ -18,6 +18,7 @@ import jinja2
 
 from diffkit import compatibility, storage
 from diffkit.errors import InputError
+from diffkit.registry import Registry, current, using
 from diffkit.run_folder import RunFolder
 
 __all__ = ["build", "chart", "write"]
@@ -77,6 +78,7 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         _PICTURES if len(shape) in (0, 4) else ("samples.png", "loss.png")
     )  # of images there are strips
     losses = [record["loss"] for record in log if _number(record.get("loss"))]
+    components = _rows(manifest.get("components"), ("kind", "name", "distribution", "version"))
     return {
         "name": str(manifest.get("name") or config.get("name") or run.folder.name),
         "chosen": config,
@@ -98,12 +100,18 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         "compatibility": _rows(
             manifest.get("compatibility"), ("status", "subject", "object", "reason", "remedy")
         ),
-        "pairs": compatibility.matrix(),
-        "components": _rows(manifest.get("components"), ("kind", "name", "distribution", "version")),
+        "pairs": _pairs({"diffkit", *(each["distribution"] for each in components)}),
+        "components": components,
         **{key: _mapping(manifest.get(key)) for key in ("versions", "checksums", "timing")},
         "config": run.text("config.yaml"),
         "missing": run.missing,
     }
+
+
+def _pairs(distributions: set[str]) -> list[dict[str, str]]:
+    """The matrix of these distributions: a page must not import a plugin that the run does without."""
+    with using(Registry(tuple(info for info in current().infos if info.distribution in distributions))):
+        return compatibility.matrix()
 
 
 def _figure(name: str, entry: dict[str, Any]) -> dict[str, Any]:

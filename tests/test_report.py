@@ -20,6 +20,7 @@ from synthetic_run import CONFIG, make_run, manifest, metrics
 from diffkit import report
 from diffkit.compatibility import matrix
 from diffkit.errors import InputError
+from diffkit.registry import Registry, current, using
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
 PIECES = ["config.yaml", "manifest.json", "metrics.json", "log.jsonl", "samples.npz"]
@@ -327,7 +328,8 @@ def test_points_and_signals_have_no_strips_to_miss(own_run: Path) -> None:
 def test_every_pair_of_process_and_sampler_stands_with_its_reason(run: Path) -> None:
     page = built(run)
     cells = {cell["data-pair"]: cell for cell in page.all("button") if "data-pair" in cell}
-    told = {f"{row['sampler']} with {row['sde']}": row for row in matrix()}
+    with using(Registry(tuple(info for info in current().infos if info.distribution == "diffkit"))):
+        told = {f"{row['sampler']} with {row['sde']}": row for row in matrix()}
     assert {pair: cell["data-status"] for pair, cell in cells.items()} == {
         pair: row["status"] for pair, row in told.items()
     }
