@@ -93,7 +93,7 @@ def test_each_is_one_row_with_its_reason_and_the_others_are_well(wrecked: Any) -
     status, out, _ = wrecked("list", "sampler", "--json")
     listed = json.loads(out)
     assert status == 0
-    status, out, err = wrecked("list", "sampler", "--verify", "--timeout", "5", "--json")
+    status, out, err = wrecked("list", "sampler", "--verify", "--timeout", "5", "--json", "--quiet")
     assert (status, err) == (0, "")
     rows = json.loads(out)
     assert [(r["distribution"], r["name"]) for r in rows] == [(r["distribution"], r["name"]) for r in listed]
