@@ -97,6 +97,11 @@ class TestLandscapes:
         assert line.get_xdata()[line.get_ydata().argmin()] == pytest.approx(0.5)
         assert figure.axes[0].collections[0].get_offsets()[0].tolist() == pytest.approx([0.25, 0.5])
 
+    @pytest.mark.parametrize("size", [1, 2])
+    def test_a_notebook_shows_it_without_pyplot(self, size: int) -> None:
+        figure: Any = plots.landscape(valley, (1, 1, size))
+        assert figure._repr_png_().startswith(b"\x89PNG")
+
     def test_more_pixels_are_refused(self) -> None:
         with pytest.raises(DataError, match="4 elements"):
             plots.landscape(valley, (1, 2, 2))

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffkit.errors import DataError
+from diffkit.plots.style import INK, canvas, colour_bar, describe
 
 __all__ = ["landscape"]
 
@@ -45,17 +46,18 @@ def landscape(
     with torch.no_grad():
         heights = energy(places).reshape(*size * (_POINTS,)).numpy()
     axis = line.numpy()
-    figure = Figure(figsize=(5.4, 4.4) if size == 2 else (5.4, 3.4), dpi=100, layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = canvas(1, width=5.4, height=4.4 if size == 2 else 3.4)
     if size == 1:
-        axes.plot(axis, heights, color="black", linewidth=1.4)
-        axes.set(xlabel="pixel", ylabel="energy E")
+        axes.plot(axis, heights, color=INK, linewidth=1.4)
+        describe(axes, "pixel", "energy E")
     else:
         depth = np.minimum(heights.T - heights.min(), 10.0)
         image = axes.pcolormesh(axis, axis, depth, cmap="viridis", rasterized=True)
         axes.contour(axis, axis, depth, np.arange(0.5, 10.0, 0.5), colors="white", linewidths=0.4)
-        figure.colorbar(image, ax=axes, label="E above its least, cut at 10")
-        axes.set(xlabel="first pixel", ylabel="second pixel", aspect="equal")
+        axes.grid(visible=False)
+        axes.set_aspect("equal")
+        colour_bar(axes, image, "E above its least, cut at 10")
+        describe(axes, "first pixel", "second pixel")
     for (name, images), colour in zip((marks or {}).items(), _COLOURS, strict=False):
         x = images.reshape(len(images), size).numpy()
         with torch.no_grad():
