@@ -190,7 +190,7 @@ def test_the_matrix_has_it_and_each_broken_one_once_with_its_reason(environment:
         assert reason in row["reason"]
         assert "acme-broken 1.2.3" in row["reason"]
     own = rows(out, "sampler", "ddim")
-    assert {row["status"] for row in own} == {"allowed"}
+    assert {row["status"] for row in own if row["sde"] != "langevin"} == {"allowed"}  # of diffkit-energy
 
 
 def test_verify_finds_the_broken_ones_and_only_them(environment: Environment) -> None:
