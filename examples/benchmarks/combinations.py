@@ -225,6 +225,8 @@ def table(cells: Sequence[Cell], real: dict[str, Any]) -> str:
 
 def plot(cells: Sequence[Cell], real: dict[str, Any], title: str, path: Path) -> None:
     """Bars of training time and time a sample, and FID beside its floor: a row a combination."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     from diffkit import plots
     from diffkit.plots.style import INK, PALETTE, SMALL, canvas, describe, legend
 
@@ -243,6 +245,9 @@ def plot(cells: Sequence[Cell], real: dict[str, Any], title: str, path: Path) ->
         quality.errorbar(values, places, xerr=errors, fmt="o", color=PALETTE[turn], capsize=2, label=device)
     quality.axvline(real["floor"]["value"], color=INK, linestyle="--", label="held-out real data")
     quality.set_xscale("log")
+    quality.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    quality.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    quality.xaxis.set_minor_formatter(NullFormatter())
     describe(training, "seconds", "", "training (one model for all its samplers)")
     describe(sampling, "milliseconds", "", "sampling, each sample")
     describe(quality, "FID", "", "quality")
