@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 import diffkit
 from diffkit import policy
@@ -48,6 +49,11 @@ class Commands(click.Group):
                 f"{name!r} is a command of several distributions", "", f"Write {' or '.join(rivals)}"
             )
         return _load(name, *foreign[name]) if name in foreign else None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names from metadata alone: click's own way would import every command, broken ones too."""
+        names = [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         if ctx.params["allow"] or ctx.params["deny"]:  # before any command is looked for

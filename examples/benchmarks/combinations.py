@@ -142,13 +142,13 @@ class Bench:
         from diffkit.evaluation import Evaluation
         from diffkit.experiment import Experiment
 
-        config = Experiment.from_file(self.config, self.overrides).config
+        experiment = Experiment.from_file(self.config, self.overrides)
         return Evaluation(
-            dataset=config.dataset,
+            dataset=experiment.dataset,
             metrics={"fid": registry.create("metric", "fid")},
             features=registry.create("features", self.features),
             count=self.count,
-            seed=config.seed,
+            seed=experiment.config.seed,
             cache=self.runs / "cache",
         )
 
@@ -167,7 +167,7 @@ class Bench:
         result = experiment.sample(self.count, sampler=sampler, steps=self.steps)
         x = result.x.cpu()
         seconds, worked = time.perf_counter() - began, time.process_time() - worked
-        batches = measuring.sample_batches(experiment.config.dataset, x, label=result.label)
+        batches = measuring.sample_batches(experiment.dataset, x, label=result.label)
         fid = self.judge.run(model, batches)["fid"]
         cell = Cell(
             device=self.device,
@@ -270,7 +270,7 @@ def devices_here() -> Sequence[str]:
 @click.option("--config", type=click.Path(exists=True, path_type=Path), default=CONFIG, show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="a.b=value", help="Change the configuration.")
 @click.option("--all", "every", is_flag=True, help="Every allowed cell of diffkit's own parts.")
-@click.option("--only", metavar="WORD", multiple=True, help="Cells in whose name the word stands.")
+@click.option("--only", metavar="WORD", multiple=True, help="Cells whose process, schedule or sampler it is.")
 @click.option("--count", default=500, show_default=True, help="Samples a cell.")
 @click.option("--steps", default=100, show_default=True, help="Of every sampler that does not adapt.")
 @click.option("--features", default="classifier", show_default=True, help="That FID sees samples through.")
@@ -309,6 +309,8 @@ def main(
         features=features,
     )
     wanted = [each for each in (allowed() if every else NINETEEN) if all(word in each for word in only)]
+    if not wanted:
+        raise click.UsageError(f"no combination has {' and '.join(only)}; see `diffkit matrix`")
     path = out.with_suffix(".json")
     path.parent.mkdir(parents=True, exist_ok=True)
     record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"cells": {}}

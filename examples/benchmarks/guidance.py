@@ -49,7 +49,7 @@ class Row:
 
 def judge(experiment: Experiment, cache: Path, count: int, seed: int) -> Evaluation:
     return Evaluation(
-        dataset=experiment.config.dataset,
+        dataset=experiment.dataset,
         metrics={name: diffkit.create("metric", name) for name in ("class-accuracy", "fid")},
         features=diffkit.create("features", "classifier"),
         count=count,
@@ -65,7 +65,7 @@ def figures_at(
     begun = time.perf_counter()
     result = experiment.sample(conditioners=[bend], seed=evaluation.seed, **given)
     seconds = time.perf_counter() - begun
-    batches = measuring.sample_batches(experiment.config.dataset, result.x.cpu(), label=result.label)
+    batches = measuring.sample_batches(experiment.dataset, result.x.cpu(), label=result.label)
     take = evaluation.run if first_scale else evaluation.score
     return take(experiment.model(), batches), seconds
 
@@ -74,9 +74,7 @@ def figures_at(
 def accuracy_by_level(experiment: Experiment, path: str, count: int, seed: int) -> list[tuple[float, float]]:
     """(t, share of noised held-out examples that the guiding classifier tells rightly)."""
     classifier = diffkit.load(path)
-    (batch,) = measuring.real_batches(
-        experiment.config.dataset, "test", count=count, seed=seed, batch_size=count
-    )
+    (batch,) = measuring.real_batches(experiment.dataset, "test", count=count, seed=seed, batch_size=count)
     found = []
     for t in torch.linspace(classifier.sde.t_min, classifier.sde.t_max, 11).tolist():
         x_t = diffkit.renoise(batch.x, sde=classifier.sde, t=t, seed=seed).to(classifier.device)

@@ -76,7 +76,7 @@ def main(
     model: Path, mask: str, count: int, completions: int, steps: int, methods: str, out: Path | None
 ) -> None:
     experiment = diffkit.Experiment.from_file(model, quiet=True)
-    dataset: Dataset = experiment.config.dataset
+    dataset: Dataset = experiment.dataset
     judge = diffkit.create("features", "classifier").prepare(
         dataset, model.absolute().parent.parent / "cache"
     )

@@ -39,6 +39,7 @@ from diffkit import measuring, plots
 from diffkit.config import ExperimentConfig
 from diffkit.evaluation import Evaluation
 from diffkit.interfaces.model import Model
+from diffkit.statistics import settled
 from diffkit.training import Trainer, TrainingJob
 
 TURN = 30.0
@@ -273,6 +274,7 @@ def main(
     out: Path,
 ) -> None:
     config = ExperimentConfig.from_file(path, overrides)
+    config = attrs.evolve(config, dataset=settled(config.dataset)[0])
     budget = 60.0 * minutes
     made: list[Side] = []
     for name in sides.split(","):

@@ -4,7 +4,8 @@
     python examples/notebooks/run.py 01 --set steps=50 --out /tmp/tried    # one, small, somewhere else
 
 `--set name=value` overrides the cell tagged `parameters`, in a cell of its own after it, as papermill does. A
-kernel runs in the notebook's own folder, as Jupyter's does. Needs `pip install 'diffkit[notebooks]'`.
+kernel runs in the notebook's own folder, as Jupyter's does. Needs
+`pip install 'diffkit[notebooks]' diffkit-energy`.
 """
 
 from __future__ import annotations

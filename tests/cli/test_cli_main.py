@@ -399,6 +399,11 @@ class TestRun:
         status, out, err = diffkit_("report", record["run"])
         assert (status, out) == (0, f"report: {record['report']}\n")
         assert err == f"next: diffkit compare {record['run']} ANOTHER-RUN\n"
+        for named in (str(written), f"{record['run']}/manifest.json"):
+            assert diffkit_("report", named, "--quiet")[:2] == (0, f"report: {record['report']}\n")
+        status, _, err = diffkit_("report", record["model"])
+        assert status == 2
+        assert "is a model" in err
         status, out, err = diffkit_("run", str(written), "--quiet")
         assert (status, err) == (0, "")
         assert out.splitlines()[-1] == f"report: {record['report']}"

@@ -53,6 +53,13 @@ def test_kinds_and_names_come_from_metadata() -> None:
     assert not modules & HEAVY
 
 
+def test_commands_are_named_without_importing_one() -> None:
+    names, modules = offered("e")
+    assert {"plain,evaluate", "plain,energy-film"} <= set(names)
+    assert not [name for name in modules if name.startswith(("diffkit_standard", "diffkit_energy"))]
+    assert "plain,--version" in offered("--v")[0]
+
+
 @pytest.mark.parametrize("words", [("list", "sched"), ("matrix", "sde", "sched"), ("new", "sched")])
 def test_wherever_a_kind_is_asked_for(words: tuple[str, ...]) -> None:
     assert offered(*words)[0] == ["plain,schedule"]

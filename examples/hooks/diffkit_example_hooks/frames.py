@@ -20,5 +20,5 @@ def diffkit_sample_step(event: SampleStep, experiment: Experiment) -> None:
         return  # one chunk is enough
     folder = experiment.folder / "frames"
     folder.mkdir(parents=True, exist_ok=True)
-    sheet = gallery.sheet(experiment.config.dataset, event.x[:16].cpu())
+    sheet = gallery.sheet(experiment.dataset, event.x[:16].cpu())
     plots.save(sheet, folder / f"{event.number:03d}.png")

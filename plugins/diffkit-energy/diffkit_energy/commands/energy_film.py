@@ -65,9 +65,10 @@ def command(
     TARGET is a configuration (YAML), a run's folder, its manifest.json, or a saved model.
     """
     from diffkit import plots
+    from diffkit.sharding import processes
     from diffkit_energy.plots import landscape
 
-    training, dataset = experiment.config.training, experiment.config.dataset
+    training, dataset = experiment.config.training, experiment.dataset
     kept = () if training.epochs else tuple(map(str, training.keep))
     written: dict[int, str] = {}
     for name in checkpoints or (*kept, "best"):
@@ -87,6 +88,8 @@ def command(
                 frames.append(step.x.cpu())
 
         experiment.sample(count, model=model, steps=at[-1], on_step=keep)
+        if processes()[1] != 0:  # the first process has the first chunk, and draws
+            continue
         captions = [f"step {number}" for number in at]
         strip = plots.film_strip(_pictures(dataset, frames), captions)
         written[model.step] = str(plots.save(strip, out / f"film-{model.step:06d}.png"))
