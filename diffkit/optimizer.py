@@ -49,12 +49,14 @@ def averaging_decay(config: TrainingConfig, step: int) -> float:
 def average(mean: nn.Module, network: nn.Module, decay: float) -> None:
     """mean <- decay mean + (1 - decay) network, buffers of whole numbers copied.
 
-    Running statistics go with the weights that they are of, to first order: averaged like them.
+    Running statistics go with the weights that they are of, to first order: averaged like them. What does
+    not change (a mask of -inf, say) stays as it is.
     """
     for averaged, weight in zip(mean.parameters(), network.parameters(), strict=True):
         averaged.lerp_(weight, 1.0 - decay)
     for kept, buffer in zip(mean.buffers(), network.buffers(), strict=True):
-        kept.copy_(kept.lerp(buffer, 1.0 - decay) if kept.is_floating_point() else buffer)
+        moved = kept.lerp(buffer, 1.0 - decay) if kept.is_floating_point() else buffer
+        kept.copy_(torch.where(kept == buffer, buffer, moved))
 
 
 def moments(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -337,6 +337,14 @@ def test_the_moving_average_is_one() -> None:
         assert mean.num_batches_tracked == network.num_batches_tracked == step
 
 
+def test_a_mask_that_never_changes_is_not_spoilt_by_averaging() -> None:
+    mean, network = nn.Linear(1, 1), nn.Linear(1, 1)
+    for module in (mean, network):
+        module.register_buffer("mask", torch.tensor([0.0, -math.inf, math.inf]))
+    average(mean, network, 0.9)
+    assert torch.equal(mean.get_buffer("mask"), network.get_buffer("mask"))
+
+
 def test_the_average_follows_closely_at_first(tmp_path: Path) -> None:
     job = small_job(tmp_path, steps=1, ema=0.9999)
     start = {name: weight.clone() for name, weight in Trainer(job)._network.state_dict().items()}

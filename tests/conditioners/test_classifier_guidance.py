@@ -317,3 +317,21 @@ def _sample(conditioners: list[Conditioner], **options: Any) -> diffkit.sampling
     return diffkit.sample(
         EVERYTHING.model(SDE), **{"dtype": torch.float64, "conditioners": conditioners, **given}
     )
+
+
+def test_a_classifier_of_data_in_other_units_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = diffkit.create("dataset", "digits")
+    spec = digits.spec()
+    description = {
+        "capabilities": ["model.logits"],
+        "classes": 10,
+        "sde": "vp",
+        "shape": [1, 8, 8],
+        "spec": {"scale": list(spec.scale), "offset": list(spec.offset)},
+    }
+    monkeypatch.setattr("diffkit.checkpoint.read_description", lambda path: description)
+    guidance = diffkit.create("conditioner", "classifier-guidance", classifier="somewhere", label=1)
+    assert guidance.prepared(digits) == guidance
+    other = diffkit.create("dataset", "normalized", dataset="digits", mean=[-0.4], std=[0.7])
+    with pytest.raises(IncompatibleError, match="in other units"):
+        guidance.prepared(other)

@@ -161,3 +161,19 @@ def test_a_saved_model_brings_its_units(tmp_path: Path, monkeypatch: pytest.Monk
         again = diffkit.Experiment.from_file(place, quiet=True)
         assert again.dataset == expected
         assert torch.equal(again.sample(**drawn).x, experiment.sample(**drawn).x)
+
+
+@pytest.mark.parametrize("key", ["mean", "std"])
+def test_as_many_numbers_as_channels(key: str) -> None:
+    values = {"mean": (0.0,), "std": (1.0,)} | {key: (0.5, 0.5, 0.5)}
+    with pytest.raises(ConfigError, match=f"{key} of the data set normalized has 3 numbers"):
+        Normalized(dataset=Digits(), **values).spec()
+
+
+def test_pictures_of_data_without_levels_come_in_the_units_of_the_model(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).uniform(-1.0, 0.0, (30, 1, 4, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", values)
+    dataset = normalized(Array(path=str(tmp_path / "x.npy")))
+    seen = torch.full((2, 1, 4, 4), 51, dtype=torch.uint8)  # -0.6 in plain units
+    expected = (-0.6 - dataset.mean[0]) / dataset.std[0]  # type: ignore[attr-defined]
+    torch.testing.assert_close(examples_of(seen, dataset), torch.full((2, 1, 4, 4), expected))

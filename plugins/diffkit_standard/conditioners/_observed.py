@@ -146,10 +146,10 @@ def _pictures(path: Path, spec: DataSpec) -> Tensor:
 
 
 def _encoded_pictures(values: Tensor, dataset: Dataset) -> Tensor:
-    """0 .. 255 as the data set's lowest to highest level; as [-1, 1] where it has none."""
+    """0 .. 255 as the data set's lowest to highest level; as [-1, 1] in plain units where it has none."""
     levels = dataset.spec().levels
     if levels is None:
-        return values.to(torch.get_default_dtype()) / 127.5 - 1.0
+        return dataset.from_plain(values.to(torch.get_default_dtype()) / 127.5 - 1.0)
     return dataset.encode(values.to(torch.float64) * ((levels - 1) / 255.0))
 
 

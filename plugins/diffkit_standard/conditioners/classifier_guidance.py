@@ -14,6 +14,7 @@ from diffkit import checkpoint, registry
 from diffkit.component import Requirement, parameter
 from diffkit.errors import IncompatibleError
 from diffkit.interfaces.conditioner import Conditioner, Exactness
+from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.model import Model
 from diffkit.interfaces.sde import SDE
 from diffkit.problem import Problem
@@ -96,6 +97,16 @@ class ClassifierGuidance(Conditioner):
     def labels(self, index: Tensor, classes: int | None) -> Tensor:
         return asked(self.label, index, self._known.classes, "classifier-guidance.label")
 
+    def prepared(self, dataset: Dataset) -> ClassifierGuidance:
+        units, spec = self._known.units, dataset.spec()
+        if units is not None and units != (spec.scale, spec.offset):
+            raise IncompatibleError(
+                "The classifier was trained on data in other units than the model's",
+                f"the same scale and offset, {(spec.scale, spec.offset)}, not {units}",
+                "Train the classifier on the model's own data set, normalized where that is",
+            )
+        return self
+
     def wrap(self, model: Model, problem: Problem) -> Model:
         shape = self._known.shape
         if shape is not None and shape != problem.shape[1:]:
@@ -127,11 +138,20 @@ class _Known:
     classes: int | None
     sde: SDE | None
     shape: tuple[int, ...] | None
+    units: tuple[tuple[float, ...], tuple[float, ...]] | None
+    """Scale and offset of its data."""
 
 
 def _of_model(model: Model) -> _Known:
-    shape = model.spec.shape if isinstance(model, checkpoint.TrainedModel) else None
-    return _Known(type(model).__name__, "logits" in model.offers, model.classes, model.sde, shape)
+    spec = model.spec if isinstance(model, checkpoint.TrainedModel) else None
+    return _Known(
+        name=type(model).__name__,
+        classifies="logits" in model.offers,
+        classes=model.classes,
+        sde=model.sde,
+        shape=None if spec is None else spec.shape,
+        units=None if spec is None else (spec.scale, spec.offset),
+    )
 
 
 def _of_path(path: Path) -> _Known:
@@ -142,6 +162,7 @@ def _of_path(path: Path) -> _Known:
         classes=description["classes"],
         sde=registry.create("sde", description["sde"]),
         shape=tuple(description["shape"]),
+        units=(tuple(description["spec"]["scale"]), tuple(description["spec"]["offset"])),
     )
 
 

@@ -107,6 +107,13 @@ class Normalized(Dataset):
                 "Give numbers, or call resolved(DataStatistics.of(dataset)) first",
             )
         shape = self.dataset.spec().shape
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, shape[0]):
+                raise ConfigError(
+                    f"The key {key} of the data set normalized has {len(values)} numbers",
+                    f"one, or one for each of {shape[0]} channels",
+                    "Give as many, or auto",
+                )
         if like.shape[1] != shape[0]:
             raise DataError(
                 f"the data set normalized was given values of {like.shape[1]} channels",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffkit.experiment import Experiment
+    from diffkit.interfaces.model import Model
     from diffkit.sampling import SampleStep
 
 __all__ = ["command"]
@@ -95,9 +97,15 @@ def command(
         written[model.step] = str(plots.save(strip, out / f"film-{model.step:06d}.png"))
         if math.prod(model.spec.shape) <= 2:
             reach = {"low": -3.0, "high": 3.0} if len(model.spec.shape) == 1 else {}
-            figure = landscape(model.energy, model.spec.shape, marks={"chains": frames[-1]}, **reach)
+            energy = functools.partial(_energy_here, model)
+            figure = landscape(energy, model.spec.shape, marks={"chains": frames[-1]}, **reach)
             plots.save(figure, out / f"landscape-{model.step:06d}.png")
     options.announce({"films": list(written.values())}, as_json)
+
+
+def _energy_here(model: Model, x: Tensor) -> Tensor:
+    """The energy of what is on the CPU, on the CPU, wherever the model computes."""
+    return model.energy(x.to(model.device)).cpu()
 
 
 def _pictures(dataset: Any, frames: list[Tensor]) -> Tensor:
