@@ -17,7 +17,8 @@ import attrs
 import jinja2
 
 from diffkit import compatibility, storage
-from diffkit.errors import InputError
+from diffkit.errors import DiffkitError, InputError
+from diffkit.interfaces.sde import GaussianSDE
 from diffkit.registry import Registry, current, using
 from diffkit.run_folder import RunFolder
 
@@ -74,9 +75,8 @@ def _contents(run: RunFolder) -> dict[str, Any]:
     others = sorted(
         path.name for path in run.folder.glob("[!.]*.png") if path.name not in (*_PICTURES, _FRAMES)
     )
-    expected = (
-        _PICTURES if len(shape) in (0, 4) else ("samples.png", "loss.png")
-    )  # of images there are strips
+    strips = len(shape) in (0, 4) and _gaussian(config)  # of images on their way to noise and back
+    expected = _PICTURES if strips else ("samples.png", "loss.png")
     losses = [record["loss"] for record in log if _number(record.get("loss"))]
     components = _rows(manifest.get("components"), ("kind", "name", "distribution", "version"))
     return {
@@ -106,6 +106,14 @@ def _contents(run: RunFolder) -> dict[str, Any]:
         "config": run.text("config.yaml"),
         "missing": run.missing,
     }
+
+
+def _gaussian(config: dict[str, Any]) -> bool:
+    """Whether the run's process has noise levels, as far as one can still tell."""
+    try:
+        return isinstance(current().create("sde", config.get("sde")), GaussianSDE)
+    except (DiffkitError, TypeError):
+        return True
 
 
 def _pairs(distributions: set[str]) -> list[dict[str, str]]:

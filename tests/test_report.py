@@ -86,7 +86,7 @@ def with_metrics(folder: Path, **entries: Any) -> Page:
 def test_the_page_tells_the_whole_run(run: Path) -> None:
     text = built(run).text
     sentence = (
-        "A unet network learnt digits through the vp process with the cosine schedule in 2,000 steps; "
+        "The network unet learnt digits through the vp process with the cosine schedule in 2,000 steps; "
         "dpm-solver++ drew 64 samples in 20 steps."
     )
     told = manifest()
