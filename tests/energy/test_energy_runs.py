@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import synthetic_run
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from ruamel.yaml import YAML
 from temporary_environment import Environment
 
+from diffkit import report
 from diffkit.errors import ConfigError, DataError
 from diffkit.experiment import Experiment
 from diffkit.journal import read_log
@@ -46,9 +49,18 @@ def test_the_energies_along_training_are_in_the_folder_and_on_the_page(run: Path
     assert len(log) == 6
     assert {"energy_data", "energy_samples", "energy_noise"} <= set(log[-1])
     assert size(run / "energies.png") == (720, 340)
-    page = (run / "report.html").read_text()
-    assert "Figure energies of this run." in page
-    assert "Incomplete" not in page  # there is no way to noise and back to be shown
+    assert "Figure energies of this run." in (run / "report.html").read_text()
+
+
+def test_a_run_without_noise_levels_lacks_no_strips(tmp_path: Path) -> None:
+    folder = synthetic_run.make_run(tmp_path / "cold")
+    for name in ("forward.png", "reverse.png"):
+        (folder / name).unlink()
+    assert "Incomplete: forward.png, reverse.png" in report.build(folder).read_text()
+    yaml = YAML(typ="safe")
+    config = yaml.load(folder / "config.yaml") | {"sde": "langevin"}
+    yaml.dump(config, folder / "config.yaml")
+    assert "Incomplete" not in report.build(folder).read_text()
 
 
 def test_films_are_drawn_for_every_kept_checkpoint(run: Path, tmp_path: Path) -> None:
