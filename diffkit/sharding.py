@@ -6,6 +6,7 @@ whatever the number of processes, and every process ends with the same bits.
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 from collections.abc import Sequence
@@ -20,11 +21,21 @@ __all__ = ["barrier", "chunks", "join", "largest", "own", "processes", "share"]
 
 
 def join() -> None:
-    """Joins the group that a launcher (`torchrun`, `accelerate launch`) started this process in, if any."""
+    """Joins the group that a launcher (`torchrun`, `accelerate launch`) started this process in, if any.
+
+    A group joined here is left before the interpreter goes: a thread of it that outlives its Python objects
+    now and then aborts a process that has done all its work.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and processes()[0] == 1:
         from accelerate import PartialState  # slow to import, and seldom needed
 
         PartialState(cpu=best_device().type == "cpu")
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    if processes()[0] > 1:
+        distributed.destroy_process_group()
 
 
 def barrier() -> None:

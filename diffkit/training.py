@@ -29,6 +29,7 @@ from diffkit.interfaces.model import Model
 from diffkit.interfaces.objective import State
 from diffkit.noise import Noise
 from diffkit.optimizer import average, averaging_decay, learning_rate, moments, restore_moments
+from diffkit.sharding import join
 
 __all__ = ["TrainStep", "Trainer", "TrainingJob", "total_steps", "train_steps"]
 
@@ -86,6 +87,7 @@ class Trainer:
     def __init__(self, job: TrainingJob, *, resume: bool = True) -> None:
         from accelerate import Accelerator
 
+        join()
         self._accelerator = Accelerator(mixed_precision="no", cpu=best_device().type == "cpu")
         self.device = self._accelerator.device
         self.job = job = job.resolved()

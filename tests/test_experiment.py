@@ -215,7 +215,9 @@ def test_overrides_that_ask_for_another_model_do_not_get_the_saved_one(
 
 
 TWO_RANKS = """
-import sys, warnings
+import atexit, sys
+import torch.distributed
+atexit.register(lambda: print("in a group at the end:", torch.distributed.is_initialized()))
 import diffkit
 experiment = diffkit.Experiment.from_file(sys.argv[1], runs=sys.argv[2], quiet=True)
 result = experiment.run()
@@ -240,6 +242,7 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("in a group at the end: False") == 2
     (folder,) = [path.parent for path in (tmp_path / "runs").glob("small-*/report.html")]
     assert (tmp_path / "kept" / "model.json").is_file()
     one = diffkit.Experiment.from_file(tmp_path / "run.yaml", runs=tmp_path / "runs", quiet=True)
