@@ -495,7 +495,7 @@ class Experiment:
             tracker.look(trainer)
         self._say(f"model: {found}")
         with (
-            Watch("training", trainer.total, "steps") as watch,
+            Watch("training", trainer.total, "steps", before=trainer.step) as watch,
             Journal(folder, enabled=_is_main()) as log,
             Interruption() as interruption,
         ):

@@ -56,12 +56,12 @@ class Watch:
         title: what goes on, such as "training".
         total: how many units it has.
         unit: what they are called, in the plural.
+        before: how many were done before, by a work that goes on here; they say nothing of the pace.
     """
 
-    def __init__(self, title: str, total: int, unit: str) -> None:
-        self._title, self._total, self._unit = title, total, unit
+    def __init__(self, title: str, total: int, unit: str, before: int = 0) -> None:
+        self._title, self._total, self._unit, self._before = title, total, unit, before
         self._began = self._said = time.monotonic()
-        self._first: int | None = None
         self._around = _open.get()
         self._mute = not _heard.get() or title in self._around
         self._task: TaskID | None = None
@@ -88,11 +88,9 @@ class Watch:
 
     def at(self, done: int, fact: str = "") -> None:
         """`done` units are done; `fact` is a word on how it goes, such as the loss."""
-        if self._first is None:
-            self._first = max(0, done - 1)
         if self._mute or self.seconds < _PATIENCE:
             return
-        rate = (done - self._first) / self.seconds
+        rate = (done - self._before) / self.seconds
         words = [*([fact] if fact else []), f"{rate:.3g} a second"]
         if sys.stderr.isatty() and not Console(stderr=True).is_dumb_terminal:
             self._draw(done, ", ".join(words))

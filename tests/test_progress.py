@@ -64,8 +64,8 @@ def test_silence_is_the_rule(clock: Clock, capsys: pytest.CaptureFixture[str]) -
 def test_rate_and_time_left_count_from_where_it_began(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Watch("training", 600, "steps") as watch:
-        watch.at(501)  # a training that goes on from step 500
+    with Watch("training", 600, "steps", before=500) as watch:
+        watch.at(501)
         clock.now = 9.0
         watch.at(508)
         clock.now = 10.0
@@ -78,6 +78,16 @@ def test_rate_and_time_left_count_from_where_it_began(
         "training: 520 of 600 steps, loss 0.25, 2 a second, 40 s left",
         "training: 600 steps in 25 s",
     ]
+
+
+@pytest.mark.usefixtures("heard")
+def test_a_first_word_on_many_units_at_once_counts_them_all(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Watch("sampling", 200, "samples") as watch:
+        clock.now = 32.0
+        watch.at(64)
+    assert "64 of 200 samples, 2 a second, 68 s left\n" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("heard")
@@ -103,7 +113,7 @@ def test_one_inside_another_tells_how_far_it_is_and_no_end(
                 inner.at(2)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "sampling: 2 of 4 samples, 0.05 a second, 40 s left",
+        "sampling: 2 of 4 samples, 0.1 a second, 20 s left",
         "training: 10 steps in 40 s",
     ]
 

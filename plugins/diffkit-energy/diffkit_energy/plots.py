@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffkit.errors import DataError
-from diffkit.plots.style import INK, canvas, colour_bar, describe
+from diffkit.plots.style import INK, SMALL, canvas, colour_bar, describe
 
 __all__ = ["landscape"]
 
@@ -63,6 +63,9 @@ def landscape(
         with torch.no_grad():
             y = x[:, 1] if size == 2 else energy(images).numpy()
         axes.scatter(x[:, 0], y, s=8, color=colour, edgecolors="white", linewidths=0.3, label=name, zorder=3)
+    axes.set_xlim(low, high)  # marks outside are of images that nobody can show
+    if size == 2:
+        axes.set_ylim(low, high)
     if marks:
-        axes.legend(loc="upper right", frameon=size == 2)
+        axes.legend(loc="upper center" if size == 1 else "upper left", frameon=size == 2, fontsize=SMALL)
     return figure
