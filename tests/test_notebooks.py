@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import io
 import re
 import sys
 from pathlib import Path
@@ -10,8 +12,10 @@ from types import ModuleType
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "examples" / "notebooks"
@@ -95,7 +99,8 @@ def test_what_is_kept_was_shown_by_a_run_without_trouble(path: Path) -> None:
     refuse_trouble(notebook)
     assert not run.tagged(notebook, "injected-parameters")
     counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
-    assert counts in (list(range(1, len(counts) + 1)), [None] * len(counts))
+    assert counts == list(range(1, len(counts) + 1))
+    assert notebook.metadata["executed"] == run.fingerprint(notebook), "run it again: `make notebooks`"
     assert path.stat().st_size < 700_000
 
 
@@ -135,6 +140,33 @@ class TestTheRunner:
         again = run.execute(path, {})
         assert texts(again) == ["1 x\n"]
         assert not run.tagged(again, "injected-parameters")
+
+    def test_what_was_run_is_told_from_what_has_changed_since(self, tmp_path: Path) -> None:
+        done = run.execute(self.notebook(tmp_path, "print(a)"), {})
+        assert done.metadata["executed"] == run.fingerprint(done)
+        done.cells[-1].source = "print(b)"
+        assert done.metadata["executed"] != run.fingerprint(done)
+
+    def test_pictures_are_kept_light_and_as_they_were(self, tmp_path: Path) -> None:
+        noisy = (
+            "import numpy, PIL.Image\n"
+            "levels = numpy.random.default_rng(0).integers(0, 256, (99, 99, 3), 'uint8')\n"
+            "display(PIL.Image.fromarray(levels), PIL.Image.new('L', (4, 4), 7))"
+        )
+        done = run.execute(self.notebook(tmp_path, noisy), {})
+        heavy = self.pictures(done)
+        run.lighten(done)
+        light = self.pictures(done)
+        assert len(light[0]) < 0.5 * len(heavy[0])
+        assert len(light[1]) <= len(heavy[1])
+        for before, after in zip(heavy, light, strict=True):
+            shown = [np.array(Image.open(io.BytesIO(png)).convert("RGB"), float) for png in (before, after)]
+            assert np.abs(shown[0] - shown[1]).mean() < 20.0
+        assert shown[0].tolist() == shown[1].tolist()  # one colour is one of 256
+
+    def pictures(self, notebook: Any) -> list[bytes]:
+        shown = [output.data["image/png"] for output in notebook.cells[-1].outputs]
+        return [base64.b64decode(text) for text in shown]
 
     def test_a_warning_fails_a_strict_run_and_an_error_every_one(self, tmp_path: Path) -> None:
         warns = self.notebook(tmp_path, "import warnings\nwarnings.warn('old', DeprecationWarning)")

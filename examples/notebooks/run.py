@@ -11,6 +11,9 @@ kernel runs in the notebook's own folder, as Jupyter's does. Needs
 from __future__ import annotations
 
 import ast
+import base64
+import hashlib
+import io
 import os
 import sys
 import time
@@ -22,6 +25,7 @@ import click
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 HERE = Path(__file__).parent
 QUIET = "--IPKernelApp.log_level=ERROR"
@@ -88,7 +92,25 @@ def execute(path: Path, values: Mapping[str, Any], *, strict: bool = False) -> A
     )
     client.execute()
     notebook.metadata.pop("widgets", None)
+    notebook.metadata["executed"] = fingerprint(notebook)
     return notebook
+
+
+def fingerprint(notebook: Any) -> str:
+    """Of the cells of code: kept pictures whose cells have changed since are found out by it."""
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest()
+
+
+def lighten(notebook: Any) -> None:
+    """Leaves each picture 256 colours where that makes it smaller."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if (encoded := output.get("data", {}).get("image/png")) is not None:
+                whole, light = base64.b64decode(encoded), io.BytesIO()
+                picture = Image.open(io.BytesIO(whole)).convert("RGB")
+                picture.quantize(256, dither=Image.Dither.NONE).save(light, "png", optimize=True)
+                output.data["image/png"] = base64.b64encode(min(whole, light.getvalue(), key=len)).decode()
 
 
 def value_of(text: str) -> tuple[str, Any]:
@@ -120,6 +142,7 @@ def main(names: tuple[str, ...], settings: tuple[str, ...], out: Path | None, st
             notebook = execute(path, values, strict=strict)
         except CellExecutionError as error:
             raise click.ClickException(f"{path.name} failed\n{error}") from None
+        lighten(notebook)
         target = (out or path.parent) / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, target)
