@@ -199,12 +199,19 @@ def test_the_density_learnt_of_points_is_near_the_true_one(tmp_path: Path) -> No
     centres = scale * torch.stack((angle.cos(), angle.sin()), dim=1)
     axis = torch.linspace(-3.5, 3.5, 281)
     grid = torch.cartesian_prod(axis, axis)
-    distance = (grid[:, None] - centres).square().sum(2)
-    true = torch.logsumexp(-distance / (2.0 * (0.2 * scale) ** 2), dim=1).to(DOUBLE).log_softmax(0)
 
-    def divergence(step: str | int) -> float:
-        learnt = (-experiment.model(step).energy(grid)).to(DOUBLE).log_softmax(0)
-        return float((true.exp() * (true - learnt)).sum())
+    def log_density(centres: Tensor) -> Tensor:
+        distance = torch.cdist(grid.to(DOUBLE), centres.to(DOUBLE)).square()
+        return torch.logsumexp(-distance / (2.0 * (0.2 * scale) ** 2), dim=1).log_softmax(0)
 
-    assert divergence("last") < 0.15  # nats; 1.73 for the uniform law on the grid
-    assert divergence("last") < 0.5 * divergence(50)
+    def divergence(log_q: Tensor) -> float:
+        return float((true.exp() * (true - log_q)).sum())
+
+    true, turns = log_density(centres), torch.arange(160) * (math.pi / 80.0)
+    ring = log_density(scale * torch.stack((turns.cos(), turns.sin()), dim=1))
+    steps = (50, 200, 500, "last")
+    learnt = [divergence((-experiment.model(step).energy(grid)).to(DOUBLE).log_softmax(0)) for step in steps]
+    assert divergence(torch.zeros_like(true).log_softmax(0)) > 1.5  # the uniform law
+    assert 0.08 < divergence(ring) < 0.1, "the best law that tells hills from valleys no better than a ring"
+    assert learnt[-1] < 0.5 * divergence(ring), learnt
+    assert learnt[-1] < 0.5 * learnt[0]

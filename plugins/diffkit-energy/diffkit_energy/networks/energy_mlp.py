@@ -25,12 +25,23 @@ class EnergyMLP(Network):
 
     f grows no faster than a line, so with a reach r the integral of exp(-E) is finite whatever the weights,
     and no chain escapes. The energy depends on x alone: noise level and label are not looked at.
+
+    Units that turn over a length greater than the data's own are slow to learn what is finer than that: of
+    eight Gaussians in a ring, the ring. `frequency` makes them turn sooner.
     """
 
-    source: ClassVar[str] = "LeCun et al. 2006, A tutorial on energy-based learning"
+    source: ClassVar[str] = (
+        "LeCun et al. 2006, A tutorial on energy-based learning; "
+        "Sitzmann et al. 2020, arXiv 2006.09661 (a factor on the first layer)"
+    )
 
     width: int = parameter("of the hidden layers", 128, validator=_positive)
     layers: int = parameter("how many hidden layers", 3, validator=_positive)
+    frequency: float = parameter(
+        "factor on the first layer's initial weights; 1 for examples of many elements",
+        10.0,
+        validator=and_(instance_of((int, float)), gt(0.0)),
+    )
     reach: float | None = parameter(
         "r, standard deviation of the Gaussian that f bends; null = none", 3.0, validator=optional(gt(0.0))
     )
@@ -51,6 +62,8 @@ class _EnergyMLP(nn.Module):
         hidden: list[nn.Module] = []
         for before, width in itertools.pairwise(widths):
             hidden += [nn.Linear(before, width), nn.SiLU()]
+        for initial in hidden[0].parameters():
+            initial.data.mul_(config.frequency)
         self.layers = nn.Sequential(*hidden, nn.Linear(config.width, 1))
 
     def forward(self, x: Tensor, level: Level, label: Tensor | None = None) -> Tensor:
