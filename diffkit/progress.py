@@ -27,18 +27,20 @@ _PATIENCE = 2.0  # seconds before anything is said
 _INTERVAL = 10.0  # seconds between plain lines
 
 _heard: ContextVar[bool] = ContextVar("heard", default=False)
-_open: ContextVar[tuple[str, ...]] = ContextVar("open", default=())  # titles of the watches around this one
+_open: ContextVar[tuple[Watch, ...]] = ContextVar("open", default=())  # from the outermost to the innermost
 _screen: ContextVar[Progress | None] = ContextVar("screen", default=None)
 
 
 @contextlib.contextmanager
 def aloud(wanted: bool = True) -> Iterator[None]:
-    """Has the watches inside heard, or silenced."""
-    token = _heard.set(wanted)
+    """Has the watches inside heard, or silenced; none outlives it."""
+    token, around = _heard.set(wanted), len(_open.get())
     try:
         yield
     finally:
         _heard.reset(token)
+        for left in reversed(_open.get()[around:]):  # by a generator that was not finished
+            left.close()
 
 
 def watched(items: Iterable[T], title: str, total: int, unit: str) -> Iterator[T]:
@@ -63,21 +65,27 @@ class Watch:
         self._title, self._total, self._unit, self._before = title, total, unit, before
         self._began = self._said = time.monotonic()
         self._around = _open.get()
-        self._mute = not _heard.get() or title in self._around
+        self._mute = not _heard.get() or title in (watch._title for watch in self._around)
         self._task: TaskID | None = None
         self._own: Progress | None = None
 
     def __enter__(self) -> Self:
-        _open.set((*self._around, self._title))
+        _open.set((*self._around, self))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+    def close(self) -> None:
+        """Ends it without a word."""
+        if self not in _open.get():
+            return
         _open.set(self._around)
         if self._own is not None:
             self._own.stop()
             _screen.set(None)
         elif self._task is not None and (screen := _screen.get()) is not None:
             screen.remove_task(self._task)
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self.close()
         if kind is None and not self._mute and not self._around and self.seconds > _PATIENCE:
             print(f"{self._title}: {self._total:,} {self._unit} in {self.seconds:.0f} s", file=sys.stderr)
 

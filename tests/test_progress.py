@@ -118,6 +118,25 @@ def test_one_inside_another_tells_how_far_it_is_and_no_end(
     ]
 
 
+def test_a_failure_in_a_loop_does_not_silence_what_comes_after(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = watched(range(9), "sampling", 9, "samples")  # as a traceback keeps the frames of a failure
+    with contextlib.suppress(ZeroDivisionError), aloud():
+        for item in kept:
+            1 / item
+    with aloud(), Watch("sampling", 4, "samples") as watch:
+        clock.now += 20.0
+        watch.at(2)
+        kept.close()  # type: ignore[attr-defined]
+        with Watch("sampling", 4, "samples") as inner:
+            inner.at(1)
+    assert capsys.readouterr().err.splitlines() == [
+        "sampling: 2 of 4 samples, 0.1 a second, 20 s left",
+        "sampling: 4 samples in 20 s",
+    ]
+
+
 @pytest.mark.usefixtures("heard")
 def test_watched_items_are_the_items_and_count_when_done(
     clock: Clock, capsys: pytest.CaptureFixture[str]
