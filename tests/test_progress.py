@@ -130,10 +130,11 @@ def test_a_failure_in_a_loop_does_not_silence_what_comes_after(
         watch.at(2)
         kept.close()  # type: ignore[attr-defined]
         with Watch("sampling", 4, "samples") as inner:
+            clock.now += 20.0
             inner.at(1)
     assert capsys.readouterr().err.splitlines() == [
         "sampling: 2 of 4 samples, 0.1 a second, 20 s left",
-        "sampling: 4 samples in 20 s",
+        "sampling: 4 samples in 40 s",
     ]
 
 
