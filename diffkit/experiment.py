@@ -79,13 +79,7 @@ class RunResult:
 
     def as_json(self) -> dict[str, Any]:
         """The four as plain values."""
-        figures = {name: attrs.asdict(figure) for name, figure in self.metrics.items()}
-        return {
-            "run": str(self.run),
-            "model": str(self.model),
-            "metrics": figures,
-            "report": str(self.report),
-        }
+        return attrs.asdict(self, value_serializer=lambda _, __, v: str(v) if isinstance(v, Path) else v)
 
 
 class Experiment:

@@ -29,13 +29,7 @@ def join() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and processes()[0] == 1:
         from accelerate import PartialState  # slow to import, and seldom needed
 
-        PartialState(cpu=best_device().type == "cpu")
-        atexit.register(_leave)
-
-
-def _leave() -> None:
-    if processes()[0] > 1:
-        distributed.destroy_process_group()
+        atexit.register(PartialState(cpu=best_device().type == "cpu").destroy_process_group)
 
 
 def barrier() -> None:
