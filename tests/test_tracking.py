@@ -11,11 +11,13 @@ import pytest
 import torch
 
 import diffkit
-from diffkit import checkpoint, storage, tracking
+from diffkit import checkpoint, plots, storage, tracking
 from diffkit.batch import Batch
 from diffkit.errors import ConfigError, IncompatibleError
 from diffkit.interfaces.metric import Measurement, Metric
 from diffkit.journal import read_log
+from diffkit.plots import gallery
+from diffkit.sampling import SampleStep
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -61,6 +63,7 @@ def test_no_weight_depends_on_being_tracked(tracked: diffkit.Experiment, tmp_pat
     assert watched.keys() == free.keys()
     assert all(torch.equal(watched[name], free[name]) for name in free)
     assert not (plain.model_folder / tracking.FILE).exists()
+    assert not (plain.model_folder / "looks").exists()
 
 
 def test_every_so_many_steps_and_at_the_end(tracked: diffkit.Experiment) -> None:
@@ -72,6 +75,16 @@ def test_every_so_many_steps_and_at_the_end(tracked: diffkit.Experiment) -> None
         assert record["steps"] == 3
     values = [record["figures"]["fid"]["value"] for record in found]
     assert len(set(values)) == 3
+
+
+def test_every_look_leaves_a_strip_of_what_noise_becomes(tracked: diffkit.Experiment, tmp_path: Path) -> None:
+    strips = {path.name: path.read_bytes() for path in (tracked.model_folder / "looks").iterdir()}
+    assert sorted(strips) == ["step-0000005.png", "step-0000010.png", "step-0000012.png"]
+    assert len(set(strips.values())) == 3
+    states: list[SampleStep] = []
+    tracked.sample(12, model=tracked.model(12), on_step=states.append)
+    strip = gallery.reverse_strip(tracked.dataset, tracked.config.sde, states)
+    assert strips["step-0000012.png"] == plots.save(strip, tmp_path / "strip.png").read_bytes()
 
 
 def test_the_averaged_weights_are_measured_as_an_evaluation_would(tracked: diffkit.Experiment) -> None:
@@ -169,8 +182,10 @@ def test_training_afresh_tracks_afresh(tmp_path: Path) -> None:
     made.train()
     first = records(made.model_folder)
     (made.model_folder / tracking.FILE).write_text(json.dumps({"step": 6, "figures": {}}) + "\n")
+    (made.model_folder / "looks" / "step-0000003.png").touch()
     made.train(fresh=True)
     assert records(made.model_folder) == first
+    assert not (made.model_folder / "looks" / "step-0000003.png").exists()
 
 
 def test_what_is_tracked_is_part_of_what_the_model_is(tmp_path: Path) -> None:
@@ -199,7 +214,11 @@ def test_the_run_shows_them(tracked: diffkit.Experiment) -> None:
     manifest = json.loads((tracked.folder / "manifest.json").read_text())
     assert (tracked.folder / "figures-along-training.png").stat().st_size > 1000
     assert tracking.FILE in manifest["checksums"]
-    assert "Figures along training" in (tracked.folder / "report.html").read_text()
+    page = (tracked.folder / "report.html").read_text()
+    assert "Figures along training" in page
+    assert "step-0000010" in page
+    shown = tracked.folder / "step-0000010.png"
+    assert shown.read_bytes() == (tracked.model_folder / "looks" / shown.name).read_bytes()
 
 
 def test_wrong_settings_are_refused_before_training(tmp_path: Path) -> None:
