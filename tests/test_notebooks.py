@@ -148,21 +148,22 @@ class TestTheRunner:
         assert done.metadata["executed"] != run.fingerprint(done)
 
     def test_pictures_are_kept_light_and_as_they_were(self, tmp_path: Path) -> None:
-        noisy = (
-            "import numpy, PIL.Image\n"
-            "levels = numpy.random.default_rng(0).integers(0, 256, (99, 99, 3), 'uint8')\n"
-            "display(PIL.Image.fromarray(levels), PIL.Image.new('L', (4, 4), 7))"
+        shaded = (
+            "import numpy, PIL.Image; y, x = numpy.mgrid[:200, :200]\n"
+            "shades = numpy.stack([245 - 0.9 * x, 245 - 0.5 * x - 0.1 * y, 245 - 0.2 * y], -1)\n"
+            "shades += numpy.random.default_rng(0).integers(0, 10, (200, 200, 1))\n"
+            "shades[50:53, 50:53] = 213, 94, 0  # a mark of another colour\n"
+            "display(PIL.Image.fromarray(shades.astype('uint8')), PIL.Image.new('L', (4, 4), 7))"
         )
-        done = run.execute(self.notebook(tmp_path, noisy), {})
+        done = run.execute(self.notebook(tmp_path, shaded), {})
         heavy = self.pictures(done)
         run.lighten(done)
         light = self.pictures(done)
-        assert len(light[0]) < 0.5 * len(heavy[0])
+        assert len(light[0]) < 0.7 * len(heavy[0])
         assert len(light[1]) <= len(heavy[1])
         for before, after in zip(heavy, light, strict=True):
             shown = [np.array(Image.open(io.BytesIO(png)).convert("RGB"), float) for png in (before, after)]
-            assert np.abs(shown[0] - shown[1]).mean() < 20.0
-        assert shown[0].tolist() == shown[1].tolist()  # one colour is one of 256
+            assert np.abs(shown[0] - shown[1]).max() < 10.0
 
     def pictures(self, notebook: Any) -> list[bytes]:
         shown = [output.data["image/png"] for output in notebook.cells[-1].outputs]
