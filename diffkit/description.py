@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,27 @@ import torch
 
 import diffkit
 from diffkit import registry, storage
+from diffkit.component import Component
 from diffkit.config import TrainingConfig, model_capabilities
 from diffkit.errors import CheckpointError
 from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.network import Network
 from diffkit.interfaces.objective import Objective
 from diffkit.interfaces.sde import SDE
+from diffkit.selection import nested
 from diffkit.statistics import settled
 from diffkit.structure import plain
 
-__all__ = ["DESCRIPTION", "HARMLESS", "TrainingJob", "claim", "describe", "model_folder", "read_description"]
+__all__ = [
+    "DESCRIPTION",
+    "HARMLESS",
+    "TrainingJob",
+    "claim",
+    "describe",
+    "model_folder",
+    "origins",
+    "read_description",
+]
 
 FORMAT = 1
 """The version of the layout on disk; a newer one is refused."""
@@ -81,8 +92,25 @@ def describe(job: TrainingJob, steps: int) -> dict[str, Any]:
         "steps": steps,
         "seed": job.seed,
         "capabilities": sorted(model_capabilities(job.objective, job.config)),
+        "components": list(origins((job.network, job.sde, job.objective, job.dataset))),
         "versions": {"diffkit": diffkit.__version__, "torch": torch.__version__},
     }
+
+
+def origins(components: Iterable[Any]) -> Iterator[dict[str, str]]:
+    """Where components, and those inside them, are from: distribution, version, what to type for a file."""
+    for component in components:
+        if not isinstance(component, Component):
+            continue
+        for each in (component, *(inner for _, inner in nested(component))):
+            info = registry.origin(each)
+            yield {
+                "kind": info.kind,
+                "name": info.name,
+                "distribution": info.distribution,
+                "version": info.version,
+                **({"plugin": f"{info.file}:{info.value.partition(':')[2]}"} if info.file else {}),
+            }
 
 
 def read_description(path: str | Path) -> dict[str, Any]:

@@ -145,6 +145,12 @@ def _assign(node: Any, keys: Keys, value: Any) -> None:
 def _place(node: Any, path: Keys) -> Any:
     """The last key of `path` as an index of `node`."""
     if not isinstance(node, list):
+        if path[-1].isdigit():
+            raise ConfigError(
+                f"{'.'.join(path)} does not exist",
+                f"there is no list at {'.'.join(path[:-1])} to count in",
+                f"Give the whole list: --set '{'.'.join(path[:-1])}=[...]'",
+            )
         return path[-1]
     if not path[-1].isdigit() or int(path[-1]) >= len(node):
         raise ConfigError(

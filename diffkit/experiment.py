@@ -150,8 +150,13 @@ class Experiment:
 
     @cached_property
     def model_folder(self) -> Path:
-        """The folder of the model that the configuration determines. Reads the training split."""
-        return self.runs / "models" / identity.model_name(self.config)
+        """The folder of the model that the configuration determines. Reads the training split.
+
+        What it was called when it was trained does not matter: an equal model under another name is the same.
+        """
+        folder = self.runs / "models" / identity.model_name(self.config)
+        equal = sorted(folder.parent.glob(f"*-{folder.name[-identity.KEY :]}"))
+        return folder if folder in equal or not equal else equal[0]
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -180,7 +185,7 @@ class Experiment:
         return {
             "name": config.name,
             "run": str(self.folder),
-            "train": f"{name(config.network)} on {name(config.dataset)} {shape}, {length}",
+            "train": f"{name(config.network)} on {name(config.dataset)} {shape}, {length}, unless found",
             "sample": f"{method.count} by {name(method.sampler)}",
             "measure": list(named(config.evaluation.metrics)),
             "caveats": [f"{each.subject}: {each.reason}" for each in self.findings],
@@ -317,8 +322,8 @@ class Experiment:
             completions: of each image; number c of image i is sample c N + i.
             method: the conditioner's method, or a mapping of its fields.
             path: where to save a picture: original, incomplete and completed images.
-            choices: what else `sample` takes but `first`; `conditioners` (by default those of the
-                configuration that do not impute or restore) come before.
+            choices: what else `sample` takes but `first`; `conditioners` come before: by default those of the
+                configuration that neither impute nor restore, nor deal out classes to samples.
 
         Raises:
             DataError: images or a mask of another shape, out of range or not binary.
@@ -328,7 +333,9 @@ class Experiment:
                 raise ConfigError(f"{name} is {number}", "at least 1")
         fields = {"method": method} if isinstance(method, str) else dict(method)
         others = choices.pop("conditioners", None)
-        before = self._prepared(others) if others is not None else filter(_guides, self._conditioners)
+        wanted = choices.get("label") is not None
+        own = [each for each in self._conditioners if _suits_any_image(each, wanted)]
+        before = own if others is None else self._prepared(others)
         spec = {"name": "imputation", **fields, "observed": images, "mask": mask}
         imputation: Any = self._prepared([spec])[0]
         if path is not None:  # after what was given is known to be good, before anything costs time
@@ -378,8 +385,7 @@ class Experiment:
             identity.require_recorded(self._recorded, self.selection)
         self._require_sampling()
         recording.ensure_writable(self.runs)
-        for finding in self.findings:
-            self._say(f"caveat: {finding.subject}: {finding.reason}")
+        self.tell_caveats()
         with self._aloud():
             self._evaluation(self.config.evaluation.metrics, 0).prepare()
         _ = self._conditioners  # what they take from files is looked at before training
@@ -419,6 +425,11 @@ class Experiment:
         """Writes `samples.npz` (x, label, index) and `samples.png` into a folder."""
         if _is_main():
             recording.write_samples(folder, self.dataset, result)
+
+    def tell_caveats(self) -> None:
+        """Says what is valid but unwise."""
+        for finding in self.findings:
+            self._say(f"caveat: {finding.subject}: {finding.reason}")
 
     def record(self) -> Path:
         """Writes what the run was made of and how to have it again: config, log, manifest."""
@@ -607,9 +618,14 @@ def _asking(conditioners: Sequence[Any], label: int) -> _Prepared:
     )
 
 
-def _guides(conditioner: Conditioner) -> bool:
-    """Whether a conditioner goes by something else than a measurement of the sample."""
-    return registry.current().name(conditioner) not in ("imputation", "restoration")
+def _suits_any_image(conditioner: Conditioner, label: bool) -> bool:
+    """Whether a conditioner goes neither by another measurement nor by a class of the sample's number.
+
+    Args:
+        label: one class is asked for, which takes the place of its own.
+    """
+    measures = registry.current().name(conditioner) in ("imputation", "restoration")
+    return not measures and (label or isinstance(getattr(conditioner, "label", 0), int))
 
 
 def _progress_of(folder: Path) -> tuple[int, int | None]:

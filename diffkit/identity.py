@@ -7,7 +7,7 @@ import json
 import platform
 import shlex
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ import torch
 
 import diffkit
 from diffkit import registry
-from diffkit.component import Component
 from diffkit.config import ExperimentConfig, to_mapping
-from diffkit.description import HARMLESS
+from diffkit.description import HARMLESS, origins
 from diffkit.errors import ComponentError
 from diffkit.selection import Selection, nested
 
 __all__ = [
+    "KEY",
     "components_used",
     "invocation",
     "model_name",
@@ -30,6 +30,9 @@ __all__ = [
     "run_name",
     "software",
 ]
+
+KEY = 10
+"""Letters of the key that a model's or a run's name ends with."""
 
 _TRAINS = ("dataset", "network", "sde", "objective", "seed")
 
@@ -47,9 +50,7 @@ def model_name(config: ExperimentConfig) -> str:
         determined["track"] = {key: written["evaluation"][key] for key in ("track", "features")}
     determined["fingerprint"] = config.dataset.fingerprint()
     parts = (config.dataset, config.network, config.sde, config.objective)
-    determined["suppliers"] = sorted(
-        {f"{info['distribution']} {info['version']}" for info in _origins(parts)}
-    )
+    determined["suppliers"] = sorted({f"{info['distribution']} {info['version']}" for info in origins(parts)})
     name = registry.current().name
     schedule = [name(inner) for kind, inner in nested(config.sde) if kind == "schedule"]
     words = [config.name, name(config.sde), *schedule, name(config.network), name(config.objective)]
@@ -69,7 +70,7 @@ def components_used(selection: Selection) -> list[dict[str, str]]:
     chosen = [component for _, component in selection.components]
     if not selection.all("grid"):
         chosen += [registry.create("grid", sampler.default_grid) for sampler in selection.all("sampler")]
-    return [dict(pairs) for pairs in dict.fromkeys(tuple(each.items()) for each in _origins(chosen))]
+    return [dict(pairs) for pairs in dict.fromkeys(tuple(each.items()) for each in origins(chosen))]
 
 
 def require_recorded(recorded: Iterable[Mapping[str, str]], selection: Selection) -> None:
@@ -126,21 +127,6 @@ def git_commit(folder: Path) -> str | None:
     return answer.stdout.strip() or None
 
 
-def _origins(components: Any) -> Iterator[dict[str, str]]:
-    for component in components:
-        if not isinstance(component, Component):
-            continue
-        for each in (component, *(inner for _, inner in nested(component))):
-            info = registry.origin(each)
-            yield {
-                "kind": info.kind,
-                "name": info.name,
-                "distribution": info.distribution,
-                "version": info.version,
-                **({"plugin": f"{info.file}:{info.value.partition(':')[2]}"} if info.file else {}),
-            }
-
-
 def _made_of(component: Mapping[str, str]) -> tuple[tuple[str, str], tuple[str, str]]:
     """What it is, and whose."""
     return (component["kind"], component["name"]), (component["distribution"], component["version"])
@@ -152,7 +138,7 @@ def _release(component: Mapping[str, str]) -> str:
 
 def _key(document: Mapping[str, Any]) -> str:
     text = json.dumps(document, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY]
 
 
 def _plain(word: str) -> str:

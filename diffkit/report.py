@@ -133,7 +133,11 @@ def _figure(name: str, entry: dict[str, Any]) -> dict[str, Any]:
     return drawn | {
         **{kind: readings.get(kind) for kind in sources},
         "count": entry.get("count", ""),
-        "ratio": f"{samples.value / floor.value:.3g}" if samples and floor and floor.value > 0 else "",
+        "held_out": sources["floor"].get("count"),
+        # Of a floor that its error may bring to zero no ratio says anything.
+        "ratio": f"{samples.value / floor.value:.3g}"
+        if samples and floor and floor.value > floor.error
+        else "",
         "details": details,
         "better": "" if higher is None else "higher" if higher else "lower",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,11 @@ class Target:
                 "Check the path; runs and models are kept in `runs` unless --runs says otherwise",
             )
         mapping = _mapping_of(saved)
-        config = ExperimentConfig.from_mapping(mapping, overrides)
+        try:
+            config = ExperimentConfig.from_mapping(mapping, overrides)
+        except ComponentError as error:
+            made_of = tuple(checkpoint.read_description(saved).get("components", ()))
+            raise _with_plugins(error, made_of, path) from error
         if _trained_by(config) != _trained_by(ExperimentConfig.from_mapping(mapping)):
             raise ConfigError(
                 f"--set changes how {saved} was trained",
@@ -82,12 +87,23 @@ class Target:
 def _with_plugins(
     error: ComponentError, recorded: tuple[dict[str, str], ...], path: str | Path
 ) -> ComponentError:
-    """The error, with what to type where a local file that the run was made of is not named."""
-    here = {(info.kind, info.name) for info in current().infos if info.file}
-    if not [each for each in recorded if "plugin" in each and (each["kind"], each["name"]) not in here]:
+    """The error, with what to type or to install where a part of a run or a model is not here."""
+    here = {(info.kind, info.name, bool(info.file)) for info in current().infos}
+    gone = [each for each in recorded if (each["kind"], each["name"], "plugin" in each) not in here]
+    if not gone:
         return error
-    asked = "The run was made of a local file, which is used where it is named, and nowhere else"
-    return ComponentError(error.got, asked, f"Type: {invocation(recorded, path)}")
+    if any("plugin" in each for each in gone):
+        asked = "The run was made of a local file, which is used where it is named, and nowhere else"
+        return ComponentError(error.got, asked, f"Type: {invocation(recorded, path)}")
+    said = [
+        f"the {each['kind']} {each['name']!r} of {each['distribution']} {each['version']}" for each in gone
+    ]
+    install = shlex.join(["pip", "install", *dict.fromkeys(each["distribution"] for each in gone)])
+    return ComponentError(
+        f"{path} was made with {' and '.join(said)}, not installed here",
+        "what it was made with",
+        f"Install it ({install})",
+    )
 
 
 def _trained_by(config: ExperimentConfig) -> tuple[Any, ...]:

@@ -177,6 +177,17 @@ class TestCaveats:
             ("caveat", "slow"),
         ]
 
+    def test_a_model_of_classes_that_is_asked_for_none_is_told_of(self) -> None:
+        def said(model: frozenset[str], *bends: Any) -> list[str]:
+            chosen = Selection.of(create("sampler", "ddim"), *bends, model=model)
+            return [finding.remedy for finding in check(chosen)]
+
+        draws = words("model.denoise", "model.labels")
+        assert "class-guidance" in said(draws)[0]
+        assert said(draws, create("conditioner", "class-guidance", label=1, scale=1.0)) == []
+        assert said(words("model.denoise")) == []
+        assert check(Selection.of(create("schedule", "linear"), model=draws)) == []
+
     def test_caveats_do_not_stop_anything(self) -> None:
         assert [f.reason for f in require(Selection.of(Wanting(warns="slow")))] == ["slow"]
 
@@ -405,7 +416,7 @@ class TestHooks:
     def test_installed_ones_are_loaded_and_broken_ones_named(self, site: Any) -> None:
         good = (
             "from diffkit.hooks import implementation\n\n"
-            "@implementation\ndef diffkit_incompatibility(selection):\n    selection.append('seen')\n"
+            "@implementation\ndef diffkit_sample_step(event):\n    event.append('seen')\n"
         )
         site.install(
             "listeners",
@@ -416,7 +427,7 @@ class TestHooks:
         try:
             seen: list[str] = []
             with pytest.warns(RuntimeWarning, match="'listeners:bad' cannot be imported: SystemExit"):
-                hooks.broadcast("diffkit_incompatibility", selection=seen)
+                hooks.broadcast("diffkit_sample_step", event=seen, experiment=None)
             assert seen == ["seen"]
         finally:
             hooks.installed.cache_clear()

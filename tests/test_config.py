@@ -257,6 +257,10 @@ class TestOverrides:
             ("seed.x=3", r"seed is \d, and has no keys"),
             ("name.x=3", "name is a mapping"),
             ("evaluation.metrics.4.x=1", r"evaluation\.metrics\.4 does not exist.*a list of 1"),
+            (
+                "sampling.conditioners.0.scale=1",
+                r"no list at sampling\.conditioners.*sampling\.conditioners=\[",
+            ),
             ("evaluation.metrics.x=1", r"evaluation\.metrics\.x does not exist"),
         ],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,16 @@ from PIL import Image
 
 import diffkit
 from diffkit import hooks
-from diffkit.errors import CheckpointError, ConfigError, IncompatibleError, InputError, RunError
+from diffkit.errors import (
+    CheckpointError,
+    ComponentError,
+    ConfigError,
+    IncompatibleError,
+    InputError,
+    RunError,
+)
 from diffkit.journal import Journal, read_log
-from diffkit.storage import file_checksum
+from diffkit.storage import file_checksum, read_json, write_json
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -212,6 +220,45 @@ def test_overrides_that_ask_for_another_model_do_not_get_the_saved_one(
         other.sample(1)
     same = diffkit.Experiment.from_file(experiment.folder, ["sampling.steps=3"], quiet=True)
     assert same.sample(1, conditioners=[]).nfe == 3
+
+
+def test_an_equal_model_of_another_name_is_found(experiment: diffkit.Experiment) -> None:
+    other = diffkit.Experiment.from_dict(changed(name="other"), runs=experiment.runs, quiet=True)
+    assert other.folder != experiment.folder
+    assert other.model_folder == experiment.model_folder
+    told = (experiment.model_folder / "log.jsonl").read_bytes()
+    assert other.train().step == experiment.model().step
+    assert (experiment.model_folder / "log.jsonl").read_bytes() == told
+    another = diffkit.Experiment.from_dict(changed(name="other", seed=1), runs=experiment.runs, quiet=True)
+    assert another.model_folder != experiment.model_folder
+
+
+@pytest.mark.parametrize("what", ["run", "model"])
+def test_what_was_made_with_a_plugin_that_is_gone_names_it(
+    experiment: diffkit.Experiment, tmp_path: Path, what: str
+) -> None:
+    place = tmp_path / what
+    if what == "run":
+        shutil.copytree(experiment.folder, place)
+        page = (place / "config.yaml").read_text()
+        (place / "config.yaml").write_text(page.replace("name: cosine", "name: gentle"))
+        described = json.loads((place / "manifest.json").read_text())
+    else:
+        experiment.save(place)
+        described = read_json(place / "model.json")
+        described["sde"] = {"name": "vp", "schedule": "gentle"}
+    for part in described["components"]:
+        if part["name"] == "cosine":
+            part |= {"name": "gentle", "distribution": "diffkit-gentle", "version": "2.1"}
+    if what == "run":
+        (place / "manifest.json").write_text(json.dumps(described))
+    else:
+        del described["checksum"]
+        write_json(place / "model.json", described)
+    with pytest.raises(ComponentError, match=r"'gentle' of diffkit-gentle 2\.1.*pip install diffkit-gentle"):
+        diffkit.Experiment.from_file(place)
+    with pytest.raises(ComponentError, match="no sampler 'dimm'"):
+        diffkit.Experiment.from_file(experiment.folder, ["sampling.sampler=dimm"])
 
 
 TWO_RANKS = """

@@ -77,7 +77,9 @@ def _brief(value: Any) -> str:
     """A value for one line; of a figure, what one reads first."""
     if isinstance(value, dict) and {"value", "error", "count"} <= set(value):
         error = "" if value["error"] is None else f" +- {value['error']:.2g}"
-        return f"{value['value']:.5g}{error} ({value['count']} samples)"
+        floor = value.get("details", {}).get("floor")
+        real = f"; real data {floor['value']:.3g}" if floor else ""
+        return f"{value['value']:.5g}{error} ({value['count']} samples{real})"
     if isinstance(value, list):
         return "; ".join(map(str, value)) or "none"
     return value if isinstance(value, str) else json.dumps(value)

@@ -32,5 +32,6 @@ def command(experiment: Experiment, fresh: bool, dry_run: bool, any_version: boo
     else:
         record = experiment.run(fresh=fresh, any_version=any_version).as_json()
         place = shlex.quote(record["run"])
-        hints = [f"diffkit run {place} --set sampling.steps=10", f"diffkit compare {place} ANOTHER-RUN"]
+        other = 20 if experiment.config.sampling.steps == 10 else 10
+        hints = [f"diffkit run {place} --set sampling.steps={other}", f"diffkit compare {place} ANOTHER-RUN"]
     options.announce(record, as_json, *hints)

@@ -117,8 +117,9 @@ def shades(count: int) -> list[Any]:
     return list(colormaps["viridis"](np.linspace(0.0, 0.85, count)))
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: str | Path) -> Path:
     """Writes `figure` as a PNG, whole or not at all, and returns `path`."""
+    path = Path(path)
     with storage.replacing(path) as unfinished:
         unfinished.write_bytes(png(figure))
     return path

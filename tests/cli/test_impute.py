@@ -120,6 +120,41 @@ def test_imputing_with_a_run_that_imputes_replaces_its_conditioner(model: Path, 
     assert torch.equal(experiment.impute(**options).x, plain.impute(**options).x)
 
 
+def test_classes_dealt_out_to_samples_are_not_those_of_given_images(model: Path) -> None:
+    def bent_by(*conditioners: dict[str, Any], **choices: Any) -> diffkit.SampleResult:
+        changed = {**CONFIG, "sampling": {"steps": 3, "conditioners": conditioners}}
+        experiment = diffkit.Experiment.from_dict(changed, runs=model.parent / "runs", quiet=True)
+        experiment.train()  # found
+        return experiment.impute(count=3, **choices)
+
+    for label in ("each", [4, 5]):
+        dealt = {"name": "class-guidance", "label": label, "scale": 3.0}
+        free = bent_by(dealt)
+        assert free.label.tolist() == [-1, -1, -1]
+        assert torch.equal(free.x, bent_by().x)
+        asked = bent_by(dealt, label=7)
+        assert asked.label.tolist() == [7, 7, 7]
+        one = {"name": "class-guidance", "label": 7, "scale": 3.0}
+        assert torch.equal(asked.x, bent_by(one).x)
+
+
+def test_a_saved_model_is_measured_with_a_word_on_its_classes_and_a_record(
+    model: Path, tmp_path: Path, diffkit_: Any
+) -> None:
+    line = ("evaluate", str(model), "--runs", str(tmp_path), "--set", "evaluation.count=20")
+    few = ("--set", "evaluation.metrics=[fid]", "--set", "evaluation.features=pixels")
+    status, said, told = diffkit_(*line, *few)
+    assert status == 0
+    assert "asked for none" in told
+    assert "; real data " in said
+    (folder,) = tmp_path.glob("digits-*")
+    assert (folder / "config.yaml").is_file()
+    assert (
+        diffkit_(*line, *few, "--set", "sampling.conditioners=[class-guidance]")[2].count("asked for none")
+        == 0
+    )
+
+
 def test_masks_of_each_image_go_with_it(model: Path, tmp_path: Path) -> None:
     experiment = diffkit.Experiment.from_file(model, quiet=True)
     dataset = experiment.config.dataset

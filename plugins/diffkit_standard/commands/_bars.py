@@ -32,9 +32,12 @@ def _panel(axes: Axes, row: Row) -> None:
         )
         text = f" {value:.4g}" + ("" if error is None else f" ± {error:.2g}")
         axes.annotate(text, (max(0.0, value + (error or 0.0)), place), va="center", fontsize=SMALL, color=INK)
-    floors = {figure["details"]["floor"]["value"] for _, figure in there if figure["details"].get("floor")}
-    if len(floors) == 1 and math.isfinite(floor := floors.pop()):
-        axes.axvline(floor, color=INK, linestyle="--", linewidth=0.8, label="real data")
+    real = [figure["details"]["floor"] for _, figure in there if figure["details"].get("floor")]
+    floors = {(floor["value"], floor.get("error") or 0.0) for floor in real}
+    if len(floors) == 1 and math.isfinite(sum(floor := floors.pop())):
+        value, error = floor
+        axes.axvline(value, color=INK, linestyle="--", linewidth=0.8, label="real data")
+        axes.axvspan(value - error, value + error, color=INK, alpha=0.12, linewidth=0)
         axes.legend(frameon=False, fontsize=SMALL)
     axes.set_yticks(range(len(row.figures)), list(row.figures), fontsize=SMALL)
     axes.tick_params(axis="x", labelsize=SMALL)

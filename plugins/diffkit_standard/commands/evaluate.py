@@ -26,7 +26,10 @@ def command(experiment: Experiment, checkpoint: str | int, as_json: bool) -> Non
 
     TARGET is a configuration (YAML), a run's folder, its manifest.json, or a saved model.
     """
+    experiment.tell_caveats()
     figures = experiment.evaluate(checkpoint_name=checkpoint)
+    if not (experiment.folder / "config.yaml").is_file():
+        experiment.record()
     record = {name: attrs.asdict(figure) for name, figure in figures.items()}
     hint = (
         f"diffkit report {shlex.quote(str(experiment.folder))}, where the figures now stand in metrics.json"
