@@ -71,6 +71,7 @@ def command(
 
     pairs = (field.partition("=") for field in fields)
     given = {name: parse(value, f"--option {name}") for name, _, value in pairs}
+    choices["label"] = _options.class_number(experiment, choices["label"])
     result = experiment.impute(
         images,
         mask,

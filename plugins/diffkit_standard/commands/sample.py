@@ -30,6 +30,7 @@ def command(
 
     TARGET is a configuration (YAML), a run's folder, its manifest.json, or a saved model.
     """
+    choices["label"] = _options.class_number(experiment, choices["label"])
     result = experiment.sample(count, model=experiment.model(checkpoint), **choices)
     experiment.write_samples(result, out)
     record = {

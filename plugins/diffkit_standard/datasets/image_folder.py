@@ -35,7 +35,7 @@ class ImageFolder(Dataset):
     Order: sorted relative paths. Splits: the sub-folders `train` and `test` where both exist, else
     an image is for testing if its relative path hashes below `test_share`, so that adding images
     moves none to the other side. Palette and transparent (on white) files become RGB, 16-bit grey
-    is divided by 257, EXIF orientation is applied; `datasets/_images.py` has the whole table.
+    is divided by 257, CMYK becomes RGB, floating-point pictures are refused, EXIF orientation is applied.
     With `size` and `mode` set and `labels: false`, `spec` reads nothing; else the folders' names and
     one header.
 
