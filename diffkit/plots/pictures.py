@@ -56,15 +56,16 @@ def film_strip(frames: Array, captions: Sequence[str]) -> Figure:
     return mosaic(tiles(by_sample.reshape(-1, *film.shape[2:])), len(film), captions)
 
 
-def before_after(original: Array, incomplete: Array, *completed: Array) -> Figure:
+def before_after(original: Array, incomplete: Array, *completed: Array, names: Sequence[str] = ()) -> Figure:
     """What was there, what a model was given and what it made of it, side by side, a row an image.
 
     Args:
         original, incomplete: (B, 1 or 3, H, W) in [0, 1]; what is missing is NaN.
         completed: the same, once or several times.
+        names: of these, such as the methods that made them.
     """
     kinds = [array(pictures) for pictures in (original, incomplete, *completed)]
-    return film_strip(np.stack(kinds), ("original", "incomplete", *("completed" for _ in completed)))
+    return film_strip(np.stack(kinds), ("original", "incomplete", *(names or ["completed"] * len(completed))))
 
 
 def rows(pictures: Mapping[str, Array], captions: Sequence[str] = ()) -> Figure:

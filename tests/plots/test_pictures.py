@@ -130,6 +130,11 @@ def test_before_after_reads_from_left_to_right(tmp_path: Path) -> None:
         second = tile(page, GAP + STRIP + 96 + GAP, GAP + column * (96 + GAP), (32, 32), 3)
         assert np.array_equal(second, np.moveaxis(kinds[column, 1], 0, -1))
     assert [text.get_text() for text in figure.axes[0].texts] == ["original", "incomplete", "completed"]
+    two = plots.before_after(*(kinds[[0, 1, 2, 2]] / 255.0), names=["repaint", "particle"])
+    said = [text.get_text() for text in two.axes[0].texts]
+    assert said == ["original", "incomplete", "repaint", "particle"]
+    with pytest.raises(DataError, match="3 captions"):
+        plots.before_after(*(kinds[[0, 1, 2, 2]] / 255.0), names=["repaint"])
 
 
 def test_rows_hold_their_pictures_beside_their_names(tmp_path: Path) -> None:
