@@ -145,7 +145,7 @@ def _assign(node: Any, keys: Keys, value: Any) -> None:
 def _place(node: Any, path: Keys) -> Any:
     """The last key of `path` as an index of `node`."""
     if not isinstance(node, list):
-        if path[-1].isdigit():
+        if len(path) > 1 and path[-1].isdigit():
             raise ConfigError(
                 f"{'.'.join(path)} does not exist",
                 f"there is no list at {'.'.join(path[:-1])} to count in",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Self, TypeVar
 
@@ -43,7 +43,7 @@ def aloud(wanted: bool = True) -> Iterator[None]:
             left.close()
 
 
-def watched(items: Iterable[T], title: str, total: int, unit: str) -> Iterator[T]:
+def watched(items: Iterable[T], title: str, total: int, unit: str) -> Generator[T]:
     """The items, each a unit of a `Watch` once the next one is asked for."""
     with Watch(title, total, unit) as watch:
         for done, item in enumerate(items):

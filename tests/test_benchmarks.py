@@ -118,7 +118,7 @@ def test_training_is_held_against_the_clock(tmp_path: Path) -> None:
 def test_sides_that_train_in_turns_are_looked_at_when_their_share_is_spent() -> None:
     module = runpy.run_path(str(HOME / "training.py"))
 
-    class Busy(module["Side"]):  # type: ignore[misc]
+    class Busy(module["Side"]):  # type: ignore[misc]  # of a file run by its path, where no type is known
         name, batch_size = "busy", 1
 
         def steps(self) -> Iterator[float]:

@@ -254,6 +254,7 @@ class TestOverrides:
             ("training.steps=x", r"training\.steps is the text 'x'"),
             ("trainin.steps=3", "trainin is no known key"),
             ("training.stps=3", r"training\.stps is no known key"),
+            ("0=3", "0 is no known key"),
             ("seed.x=3", r"seed is \d, and has no keys"),
             ("name.x=3", "name is a mapping"),
             ("evaluation.metrics.4.x=1", r"evaluation\.metrics\.4 does not exist.*a list of 1"),

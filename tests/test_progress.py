@@ -128,7 +128,7 @@ def test_a_failure_in_a_loop_does_not_silence_what_comes_after(
     with aloud(), Watch("sampling", 4, "samples") as watch:
         clock.now += 20.0
         watch.at(2)
-        kept.close()  # type: ignore[attr-defined]
+        kept.close()
         with Watch("sampling", 4, "samples") as inner:
             clock.now += 20.0
             inner.at(1)

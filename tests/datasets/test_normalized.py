@@ -175,5 +175,6 @@ def test_pictures_of_data_without_levels_come_in_the_units_of_the_model(tmp_path
     np.save(tmp_path / "x.npy", values)
     dataset = normalized(Array(path=str(tmp_path / "x.npy")))
     seen = torch.full((2, 1, 4, 4), 51, dtype=torch.uint8)  # -0.6 in plain units
-    expected = (-0.6 - dataset.mean[0]) / dataset.std[0]  # type: ignore[attr-defined]
+    assert isinstance(dataset, Normalized)
+    expected = (-0.6 - float(dataset.mean[0])) / float(dataset.std[0])
     torch.testing.assert_close(examples_of(seen, dataset), torch.full((2, 1, 4, 4), expected))

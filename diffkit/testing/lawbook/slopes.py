@@ -48,9 +48,10 @@ def ensure_slope(
     # The difference quotient itself is no better than the rounding of f over h.
     slack = 1e-5 * size + 1e-14 * function(t).abs() / _STEP + 2.0 * doubt
     low_end, high_end = torch.minimum(left, right) - slack, torch.maximum(left, right) + slack
-    miss = torch.maximum(low_end - rate, rate - high_end).nan_to_num(nan=torch.inf)
-    if bool((miss > 0.0).any()):
-        place = int(miss.argmax())
+    wrong = ~((rate >= low_end) & (rate <= high_end))
+    if bool(wrong.any()):
+        miss = torch.maximum(low_end - rate, rate - high_end).nan_to_num(nan=torch.inf)
+        place = int(torch.where(wrong, miss, -torch.inf).argmax())
         ensure(
             False,
             f"{what} at t = {float(t[place]):.9g} is {float(rate[place]):.9g}, and the difference "
