@@ -23,10 +23,13 @@ __all__ = ["barrier", "chunks", "join", "largest", "own", "processes", "share"]
 def join() -> None:
     """Joins the group that a launcher (`torchrun`, `accelerate launch`) started this process in, if any.
 
-    A group joined here is left before the interpreter goes: a thread of it that outlives its Python objects
-    now and then aborts a process that has done all its work.
+    A group joined here is left before the interpreter goes: a thread of it that is still letting go of a
+    tensor then aborts a process that has done all its work.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and processes()[0] == 1:
+        # First imported when there is a group (DistributedDataParallel does), its functions keep that group
+        # and its threads for good, as the default of an argument.
+        import torch.distributed.nn.functional  # noqa: F401
         from accelerate import PartialState  # slow to import, and seldom needed
 
         atexit.register(PartialState(cpu=best_device().type == "cpu").destroy_process_group)

@@ -284,7 +284,6 @@ def trained_by_two(folder: Path, dtype: str, steps: int) -> list[list[list[float
         "steps = list(train_steps(small_job(folder / 'model', steps=int(sys.argv[4]), batch_size=7)))\n"
         "rank = torch.distributed.get_rank()\n"
         "(folder / f'{rank}.json').write_text(json.dumps([(s.loss, s.gradient_norm) for s in steps]))\n"
-        "torch.distributed.destroy_process_group()\n"
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     subprocess.run(
