@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A process on every core, each computing with one thread; what a file prepares is prepared once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadscope
 
 .PHONY: demo test prove notebooks docs reference install format clean
 
@@ -21,10 +23,10 @@ test: install  ## lint, format, types, and the tests of every landing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not prove"
+	$(PYTEST) -m "not prove"
 
 prove: install  ## the tests with the full count of every claim
-	$(BIN)/pytest
+	$(PYTEST)
 
 notebooks: install  ## run all notebooks whole, in place
 	$(BIN)/python examples/notebooks/run.py

@@ -22,7 +22,7 @@ from diffkit.interfaces.features import FeatureExtractor, Features
 from diffkit.interfaces.metric import Measurement, Metric, MetricContext
 from diffkit.interfaces.model import Model
 from diffkit.noise import Noise
-from diffkit.sharding import processes
+from diffkit.sharding import is_main
 
 __all__ = ["Evaluation", "named"]
 
@@ -133,7 +133,7 @@ class Evaluation:
         made = self._pass(None, self._real_batches(missing), missing)
         for name, metric in missing.items():
             packed = metric.pack(made[name]) if "reference" in metric.needs else None
-            if packed and processes()[1] == 0:
+            if packed and is_main():
                 folder, key = self._place(metric)
                 snapshot = storage.Snapshot(step=0, parts={"reference": packed}, scalars=key)
                 self.cache.mkdir(parents=True, exist_ok=True)

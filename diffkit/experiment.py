@@ -21,7 +21,6 @@ from typing import Any
 
 import attrs
 import torch
-from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 
 from diffkit import (
@@ -37,26 +36,26 @@ from diffkit import (
     sampling,
     storage,
     tracking,
-    training,
+    training_run,
 )
 from diffkit.batch import Batch
 from diffkit.checkpoint import TrainedModel
+from diffkit.conditioning import Prepared, asking, prepared, suits_any_image
 from diffkit.config import ExperimentConfig, selection_of
-from diffkit.errors import ConfigError, RunError
+from diffkit.errors import ConfigError
 from diffkit.evaluation import Evaluation, named
-from diffkit.interfaces.conditioner import Conditioner
 from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.metric import Measurement, Metric
-from diffkit.interruption import Interruption
-from diffkit.journal import Journal, read_log
+from diffkit.journal import read_log
 from diffkit.plots import film, gallery
 from diffkit.progress import Watch, aloud
 from diffkit.sampling import SampleResult, SampleStep
 from diffkit.selection import Finding
-from diffkit.sharding import barrier, join, largest, processes
+from diffkit.sharding import barrier, is_main, join, processes
 from diffkit.statistics import settled
 from diffkit.structure import plain
 from diffkit.targets import Target
+from diffkit.training import DEFAULT_STEPS, TrainingJob, TrainStep
 
 __all__ = ["Experiment", "RunResult"]
 
@@ -176,11 +175,7 @@ class Experiment:
         self._require_sampling()
         config, method = self.config, self.config.sampling
         trained = config.training
-        length = (
-            f"{trained.epochs} epochs"
-            if trained.epochs
-            else f"{trained.steps or training.DEFAULT_STEPS} steps"
-        )
+        length = f"{trained.epochs} epochs" if trained.epochs else f"{trained.steps or DEFAULT_STEPS} steps"
         name, shape = registry.current().name, config.dataset.spec().shape
         return {
             "name": config.name,
@@ -200,10 +195,23 @@ class Experiment:
         Raises:
             RunError: another process is training the same model, or training failed.
         """
-        folder = self.model_folder
+        config, folder = self.config, self.model_folder
         recording.ensure_writable(folder.parent)
-        with self._aloud(), _only_trainer(folder):
-            self._train(folder, fresh)
+        job = TrainingJob(
+            dataset=self.dataset,
+            network=config.network,
+            sde=config.sde,
+            objective=config.objective,
+            config=config.training,
+            seed=config.seed,
+            folder=folder,
+        )
+
+        def tell(step: TrainStep) -> None:
+            hooks.broadcast("diffkit_train_step", event=step, experiment=self)
+
+        with self._aloud():
+            training_run.finish(job, fresh=fresh, tracker=self._tracker(), say=self._say, tell=tell)
         self._saved, self._loaded = folder, None
         return self.model()
 
@@ -256,8 +264,8 @@ class Experiment:
             on_step: called after every move.
         """
         chosen = self.config.sampling
-        made = self._conditioners if conditioners is None else self._prepared(conditioners)
-        made = made if label is None else _asking(made, label)
+        made = self._conditioners if conditioners is None else prepared(conditioners, self.dataset)
+        made = made if label is None else asking(made, label)
         other = sampler is not None
         trained = self.model() if model is None else model
         number = chosen.count if count is None else count
@@ -299,7 +307,7 @@ class Experiment:
         """
         result = self.sample(count, **choices)
         figure = gallery.sheet(self.dataset, result.x.cpu(), result.label)
-        if path is not None and _is_main():
+        if path is not None and is_main():
             plots.save(figure, Path(path))
         return figure
 
@@ -334,18 +342,18 @@ class Experiment:
         fields = {"method": method} if isinstance(method, str) else dict(method)
         others = choices.pop("conditioners", None)
         wanted = choices.get("label") is not None
-        own = [each for each in self._conditioners if _suits_any_image(each, wanted)]
-        before = own if others is None else self._prepared(others)
+        own = [each for each in self._conditioners if suits_any_image(each, wanted)]
+        before = own if others is None else prepared(others, self.dataset)
         spec = {"name": "imputation", **fields, "observed": images, "mask": mask}
-        imputation: Any = self._prepared([spec])[0]
+        imputation: Any = prepared([spec], self.dataset)[0]
         if path is not None:  # after what was given is known to be good, before anything costs time
             recording.ensure_writable(Path(path).parent)
         few = isinstance(images, str) and images == "held-out"
         rows = slice(8 if few and count is None else count)
         imputation = attrs.evolve(imputation, observed=imputation.observed[rows], mask=imputation.mask[rows])
-        bends = _Prepared((*before, imputation))
+        bends = Prepared((*before, imputation))
         result = self.sample(len(imputation.observed) * completions, conditioners=bends, **choices)
-        if path is not None and _is_main():
+        if path is not None and is_main():
             plots.save(gallery.completions(self.dataset, imputation, result.x), Path(path))
         return result
 
@@ -361,7 +369,7 @@ class Experiment:
         evaluation = self._evaluation(section.metrics, section.count)
         with self._aloud():
             figures = evaluation.run(model, self._measured(model, section.count)) if section.metrics else {}
-        if _is_main():
+        if is_main():
             recording.ensure_writable(self.folder)
             plain = {name: attrs.asdict(figure) for name, figure in figures.items()}
             storage.write_text(self.folder / "metrics.json", json.dumps(plain, indent=2) + "\n")
@@ -396,7 +404,7 @@ class Experiment:
         page = self.report()
         result = RunResult(run=self.folder, model=self.model_folder, metrics=figures, report=page)
         barrier()
-        if _is_main():
+        if is_main():
             hooks.broadcast("diffkit_run_end", run=result, experiment=self)
         return result
 
@@ -411,7 +419,7 @@ class Experiment:
 
         result = self.sample(on_step=keep)
         self._timing["sampling"] = time.monotonic() - began
-        if not _is_main():
+        if not is_main():
             return result
         self.write_samples(result, self.folder)
         dataset, sde, seed = self.dataset, self.config.sde, self.config.seed
@@ -423,7 +431,7 @@ class Experiment:
 
     def write_samples(self, result: SampleResult, folder: Path) -> None:
         """Writes `samples.npz` (x, label, index) and `samples.png` into a folder."""
-        if _is_main():
+        if is_main():
             recording.write_samples(folder, self.dataset, result)
 
     def tell_caveats(self) -> None:
@@ -433,7 +441,7 @@ class Experiment:
 
     def record(self) -> Path:
         """Writes what the run was made of and how to have it again: config, log, manifest."""
-        if not _is_main():
+        if not is_main():
             return self.folder / "manifest.json"
         return recording.write_record(
             self.folder,
@@ -447,11 +455,11 @@ class Experiment:
 
     def report(self) -> Path:
         """Builds the run's page from what is in its folder."""
-        return report.build(self.folder) if _is_main() else self.folder / "report.html"
+        return report.build(self.folder) if is_main() else self.folder / "report.html"
 
     def save(self, path: str | Path) -> Path:
         """Copies the trained model, whole, to any path; `diffkit.load(path)` has it back."""
-        if _is_main():
+        if is_main():
             checkpoint.copy(self._model_home(), path)
         barrier()
         return Path(path)
@@ -463,67 +471,11 @@ class Experiment:
         )
 
     @cached_property
-    def _conditioners(self) -> _Prepared:
-        return self._prepared(self.config.sampling.conditioners)
-
-    def _prepared(self, conditioners: Sequence[Any]) -> _Prepared:
-        if isinstance(conditioners, _Prepared):
-            return conditioners
-        made = [registry.create("conditioner", each) for each in conditioners]
-        return _Prepared(each.prepared(self.dataset) for each in made)
+    def _conditioners(self) -> Prepared:
+        return prepared(self.config.sampling.conditioners, self.dataset)
 
     def _model_home(self) -> Path:
         return self._saved or self.model_folder
-
-    def _train(self, folder: Path, fresh: bool) -> None:
-        done, total = _progress_of(folder)
-        tracker = self._tracker()
-        seen = tracker is None or not tracking.is_due(folder, done, done, tracker.every)
-        if done and done == total and seen and not fresh:
-            self._say(f"model: found {folder}, trained for {total:,} steps; reusing it (--fresh trains anew)")
-            return
-        found = f"going on with {folder} from step {done:,}" if done and not fresh else f"training {folder}"
-        config = self.config
-        job = training.TrainingJob(
-            dataset=self.dataset,
-            network=config.network,
-            sde=config.sde,
-            objective=config.objective,
-            config=config.training,
-            seed=config.seed,
-            folder=folder,
-        )
-        trainer = training.Trainer(job, resume=not fresh)
-        if fresh and _is_main():
-            (folder / tracking.FILE).unlink(missing_ok=True)
-        if tracker is not None:
-            tracker.look(trainer)
-        self._say(f"model: {found}")
-        with (
-            Watch("training", trainer.total, "steps", before=trainer.step) as watch,
-            Journal(folder, enabled=_is_main()) as log,
-            Interruption() as interruption,
-        ):
-            for step in trainer.steps():
-                log.write(
-                    step.step,
-                    loss=step.loss,
-                    learning_rate=step.learning_rate,
-                    gradient_norm=step.gradient_norm,
-                    seconds=round(watch.seconds, 3),
-                    **step.logs,
-                )
-                watch.at(step.step, f"loss {step.loss:.4f}")
-                if _is_main():
-                    hooks.broadcast("diffkit_train_step", event=step, experiment=self)
-                if tracker is not None:
-                    tracker.look(trainer)
-                if interruption.asked():
-                    trainer.save()
-                    self._say(
-                        f"model: stopped and saved at step {step.step:,} of {step.total:,}; run it again"
-                    )
-                    interruption.leave()
 
     def _evaluation(self, metrics: Iterable[Metric], count: int) -> Evaluation:
         return Evaluation(
@@ -565,33 +517,11 @@ class Experiment:
                 watch.at(min(first + size, total))
 
     def _aloud(self) -> contextlib.AbstractContextManager[None]:
-        return aloud(not self._quiet and _is_main())
+        return aloud(not self._quiet and is_main())
 
     def _say(self, text: str) -> None:
-        if not self._quiet and _is_main():
+        if not self._quiet and is_main():
             print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _only_trainer(folder: Path) -> Iterator[None]:
-    """A lock that one process of several that train together holds; all of them learn if it is taken."""
-    lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=0)
-    taken = False
-    if _is_main():
-        try:
-            lock.acquire()
-        except Timeout:
-            taken = True
-    try:
-        if largest(int(taken)):
-            raise RunError(
-                f"Another process is training {folder}",
-                "one training of a model at a time",
-                "Wait for it and run again: the model will be found and reused",
-            )
-        yield
-    finally:
-        lock.release()
 
 
 def _check_shape(config: ExperimentConfig) -> None:
@@ -601,40 +531,3 @@ def _check_shape(config: ExperimentConfig) -> None:
     unbuildable = contextlib.suppress(RuntimeError, TypeError)
     with unbuildable, torch.random.fork_rng(), torch.device("meta"):
         config.network.build(spec.shape, spec.classes if config.training.labels else None)
-
-
-class _Prepared(tuple[Conditioner, ...]):
-    """Conditioners that have had what they take from the data set."""
-
-
-def _asking(conditioners: Sequence[Any], label: int) -> _Prepared:
-    """The conditioners, those with a label now asking for this one; class guidance if none has."""
-    asks = ["label" in attrs.fields_dict(type(each)) for each in conditioners]
-    if not any(asks):
-        return _Prepared((*conditioners, registry.create("conditioner", "class-guidance", label=label)))
-    return _Prepared(
-        attrs.evolve(each, label=label) if asked else each
-        for each, asked in zip(conditioners, asks, strict=True)
-    )
-
-
-def _suits_any_image(conditioner: Conditioner, label: bool) -> bool:
-    """Whether a conditioner goes neither by another measurement nor by a class of the sample's number.
-
-    Args:
-        label: one class is asked for, which takes the place of its own.
-    """
-    measures = registry.current().name(conditioner) in ("imputation", "restoration")
-    return not measures and (label or isinstance(getattr(conditioner, "label", 0), int))
-
-
-def _progress_of(folder: Path) -> tuple[int, int | None]:
-    """Steps done and steps in all, of the training in a folder; (0, None) where there is none."""
-    steps = storage.snapshot_steps(folder)
-    if not steps or not (folder / checkpoint.DESCRIPTION).is_file():
-        return 0, None
-    return steps[-1], checkpoint.read_description(folder)["steps"]
-
-
-def _is_main() -> bool:
-    return processes()[1] == 0

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffkit.device import best_device
 
-__all__ = ["barrier", "chunks", "join", "largest", "own", "processes", "share"]
+__all__ = ["barrier", "chunks", "is_main", "join", "largest", "own", "processes", "share"]
 
 
 def join() -> None:
@@ -51,6 +51,11 @@ def processes() -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_world_size(), distributed.get_rank()
     return 1, 0
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes and speaks for all."""
+    return processes()[1] == 0
 
 
 def largest(value: int) -> int:

@@ -17,7 +17,7 @@ from diffkit.batch import Batch
 from diffkit.checkpoint import TrainedModel
 from diffkit.evaluation import Evaluation
 from diffkit.journal import Journal, read_log
-from diffkit.sharding import processes
+from diffkit.sharding import is_main
 from diffkit.training import Trainer
 
 __all__ = ["FILE", "Tracker", "is_due"]
@@ -49,7 +49,7 @@ class Tracker:
         trainer.save()
         model = checkpoint.load(folder, step)
         figures = self.evaluation.score(model, self.samples(model))
-        if processes()[1] != 0:
+        if not is_main():
             return
         first, metric = next(iter(self.evaluation.metrics.items()))
         sign = 1.0 if metric.higher_is_better else -1.0

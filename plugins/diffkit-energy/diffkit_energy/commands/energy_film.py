@@ -67,7 +67,7 @@ def command(
     TARGET is a configuration (YAML), a run's folder, its manifest.json, or a saved model.
     """
     from diffkit import plots
-    from diffkit.sharding import processes
+    from diffkit.sharding import is_main
     from diffkit_energy.plots import landscape
 
     training, dataset = experiment.config.training, experiment.dataset
@@ -90,7 +90,7 @@ def command(
                 frames.append(step.x.cpu())
 
         experiment.sample(count, model=model, steps=at[-1], on_step=keep)
-        if processes()[1] != 0:  # the first process has the first chunk, and draws
+        if not is_main():  # the first process has the first chunk, and draws
             continue
         captions = [f"step {number}" for number in at]
         strip = plots.film_strip(_pictures(dataset, frames), captions)
