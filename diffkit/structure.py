@@ -102,8 +102,10 @@ def plain(value: Any, describe: Callable[[Component], Any]) -> Any:
         return describe(value)
     if attrs.has(type(value)):
         return {key: plain(getattr(value, f.name), describe) for key, f in settings(type(value)).items()}
-    if isinstance(value, (tuple, list, frozenset)):
+    if isinstance(value, (tuple, list)):
         return [plain(item, describe) for item in value]
+    if isinstance(value, frozenset):  # whose order is another in every process
+        return sorted((plain(item, describe) for item in value), key=repr)
     if isinstance(value, Mapping):
         return {key: plain(item, describe) for key, item in value.items()}
     if isinstance(value, Path):

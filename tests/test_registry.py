@@ -16,7 +16,7 @@ from diffkit.errors import ComponentError, ConfigError
 from diffkit.interfaces.schedule import Schedule
 from diffkit.interfaces.sde import SDE, GaussianSDE
 from diffkit.registry import KINDS, components, create, current, describe, load, origin, using, verify
-from diffkit.structure import fill
+from diffkit.structure import fill, plain
 
 SAMPLER = """
 from __future__ import annotations
@@ -504,3 +504,8 @@ class TestLocalFiles:
         Path("own.py").write_text(source)
         with pytest.raises(ComponentError, match=said):
             current().with_file(plugin)
+
+
+def test_a_set_is_written_in_one_order_in_every_process() -> None:
+    words = [f"word {number}" for number in range(100)]
+    assert plain(frozenset(reversed(words)), str) == sorted(words)
