@@ -83,6 +83,14 @@ def with_metrics(folder: Path, **entries: Any) -> Page:
     return built(folder)
 
 
+def test_the_page_names_the_data_inside_a_wrapper(own_run: Path) -> None:
+    wrapped = CONFIG.replace(
+        "dataset: {name: digits}", "dataset: {name: normalized, dataset: {name: digits}}"
+    )
+    (own_run / "config.yaml").write_text(wrapped)
+    assert "learnt normalized digits through" in built(own_run).text
+
+
 def test_the_page_tells_the_whole_run(run: Path) -> None:
     text = built(run).text
     sentence = (

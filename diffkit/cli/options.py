@@ -57,10 +57,9 @@ def announce(record: dict[str, Any], as_json: bool, *hints: str) -> None:
 
     Before it comes, on stderr and unless --json or --quiet is given, what one may want to type next.
     """
-    from diffkit.sharding import processes
+    from diffkit.sharding import is_main
 
-    _, rank = processes()
-    if rank != 0:
+    if not is_main():
         return
     if as_json:
         click.echo(json.dumps(record, indent=2))
