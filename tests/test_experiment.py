@@ -384,7 +384,7 @@ def test_only_the_main_process_tells_of_the_end(
     plugin = Listener()
     hooks.installed().register(plugin, "listener")
     try:
-        monkeypatch.setattr("diffkit.experiment._is_main", lambda: False)
+        monkeypatch.setattr("diffkit.experiment.is_main", lambda: False)
         experiment.run()
     finally:
         hooks.installed().manager.unregister(plugin)
