@@ -54,8 +54,9 @@ def require(selection: Selection) -> list[Finding]:
     refused = [finding for finding in findings if finding.status == "refused"]
     if refused:
         pairs = " and ".join(_pair(finding) for finding in refused)
+        verb = "cannot be combined" if any(finding.object for finding in refused) else "cannot work so"
         raise IncompatibleError(
-            f"{pairs} cannot be combined",
+            f"{pairs} {verb}",
             _joined(finding.reason for finding in refused),
             _joined(finding.remedy for finding in refused),
         )

@@ -231,6 +231,11 @@ class Experiment:
         return self._loaded[1]
 
     @property
+    def checkpoints(self) -> list[int]:
+        """The steps that the model has checkpoints of, in their order; `model` takes each."""
+        return storage.snapshot_steps(self._model_home())
+
+    @property
     def log(self) -> list[dict[str, Any]]:
         """What training told of each step: `step`, `loss`, `learning_rate`, `gradient_norm`, `seconds`."""
         return list(read_log(self._model_home() / "log.jsonl"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import attrs
 
 from diffkit import checkpoint
-from diffkit.config import ExperimentConfig
-from diffkit.errors import CheckpointError, ComponentError, ConfigError
+from diffkit.compatibility import check
+from diffkit.config import ExperimentConfig, selection_of
+from diffkit.errors import CheckpointError, ComponentError, ConfigError, DiffkitError
 from diffkit.identity import invocation
-from diffkit.registry import current
+from diffkit.registry import components, create, current
 from diffkit.run_folder import RunFolder
 
 __all__ = ["Target"]
@@ -44,7 +46,7 @@ class Target:
             CheckpointError: a folder that is neither a run nor a model.
             ComponentError: a component that is not there; if it is of a local file, with what to type.
         """
-        place = Path(path)
+        place, overrides = Path(path), tuple(overrides)
         folder = place.parent if place.name == "manifest.json" else place
         if not folder.is_dir() or (folder == place.parent and not place.is_file()):
             return cls(config=ExperimentConfig.from_file(place, overrides))
@@ -81,7 +83,24 @@ class Target:
                 "keys of sampling and evaluation, where a saved model is used",
                 "Train another model from a configuration, or leave these keys out",
             )
-        return cls(config=config, saved=saved)
+        asked = any(each.startswith(("sampling=", "sampling.sampler")) for each in overrides)
+        return cls(config=config if asked else _with_a_sampler(config), saved=saved)
+
+
+def _with_a_sampler(config: ExperimentConfig) -> ExperimentConfig:
+    """The experiment of a model alone; where the default sampler cannot serve it, with the first that can."""
+    if _works(config):
+        return config
+    for info in components("sampler"):
+        with contextlib.suppress(DiffkitError):
+            sampling = attrs.evolve(config.sampling, sampler=create("sampler", info.name))
+            if _works(other := attrs.evolve(config, sampling=sampling)):
+                return other
+    return config
+
+
+def _works(config: ExperimentConfig) -> bool:
+    return all(finding.status != "refused" for finding in check(selection_of(config)))
 
 
 def _with_plugins(

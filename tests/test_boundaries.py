@@ -191,7 +191,7 @@ class TestPlugins:
         assert final_classes(path) == []
 
 
-CORE_LINES = 5460
+CORE_LINES = 5480
 """A bound to be lowered, and to be raised only for a reason."""
 
 PICTURE_LINES = 860

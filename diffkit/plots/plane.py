@@ -145,5 +145,5 @@ def score_field(log_density: Function, score: Function, reach: float = 3.0, arro
         scale=longest / (3.0 * reach / arrows),
         width=0.004,
     )
-    describe(axes, "$x_1$", "$x_2$", r"density and its score $\nabla \log p$")
+    describe(axes, "$x_1$", "$x_2$", r"density and its score $\nabla \log p$ (arrows: root of its length)")
     return figure

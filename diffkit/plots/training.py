@@ -46,10 +46,13 @@ def losses(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         logs: by the model's name, a `{"step": n, "loss": v}` each step, as `Experiment.log` gives them.
     """
     figure, (axes,) = canvas(1, width=7.2, height=3.4)
+    positive = True
     for number, (name, log) in enumerate(logs.items()):
-        trend = _trend(np.array([line["loss"] for line in log]))
-        axes.plot([line["step"] for line in log], trend, linewidth=1.4, label=name, **stroke(number))
-    axes.set_yscale("log")
+        x, y = (np.array([line[key] for line in log], dtype=np.float64) for key in ("step", "loss"))
+        x, y = x[np.isfinite(y)], y[np.isfinite(y)]
+        axes.plot(x, _trend(y), linewidth=1.4, label=name, **stroke(number))
+        positive = positive and bool((y > 0.0).all())
+    axes.set_yscale("log" if positive else "linear")
     describe(axes, "step", "loss (running median)")
     legend(axes)
     return figure

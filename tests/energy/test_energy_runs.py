@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from temporary_environment import Environment
 
 from diffkit import report
-from diffkit.errors import ConfigError, DataError
+from diffkit.errors import ConfigError, DataError, IncompatibleError
 from diffkit.experiment import Experiment
 from diffkit.journal import read_log
 from diffkit_energy import plots
@@ -74,6 +74,15 @@ def test_films_are_drawn_for_every_kept_checkpoint(run: Path, tmp_path: Path) ->
         assert (tmp_path / name.replace("film", "landscape")).is_file()
 
 
+def test_a_model_alone_is_sampled_by_a_sampler_that_serves_it(run: Path, tmp_path: Path) -> None:
+    saved = Experiment.from_file(run).save(tmp_path / "ebm")
+    alone = Experiment.from_file(saved, ["sampling.steps=3", "sampling.count=2"], quiet=True)
+    assert alone.checkpoints == [2, 6]
+    assert alone.sample().x.shape == (2, 2)
+    with pytest.raises(IncompatibleError, match="'adams' and 'langevin' cannot be combined"):
+        Experiment.from_file(saved, ["sampling.sampler=adams"])
+
+
 def test_films_of_other_models_are_refused(tmp_path: Path) -> None:
     diffusion = {"name": "other", "dataset": "points", "network": {"name": "mlp", "width": 8},
                  "training": {"steps": 1, "batch_size": 4}}  # fmt: skip
@@ -115,6 +124,10 @@ class TestLandscapes:
     def test_a_notebook_shows_it_without_pyplot(self, size: int) -> None:
         figure: Any = plots.landscape(valley, (1, 1, size))
         assert figure._repr_png_().startswith(b"\x89PNG")
+
+    def test_points_have_coordinates_and_images_pixels(self) -> None:
+        named = [plots.landscape(valley, shape).axes[0].get_xlabel() for shape in ((2,), (1, 1, 2))]
+        assert named == ["$x_1$ as encoded", "first pixel"]
 
     def test_more_pixels_are_refused(self) -> None:
         with pytest.raises(DataError, match="4 elements"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import attrs
 import pytest
@@ -14,6 +15,7 @@ from diffkit.errors import ConfigError
 from diffkit.interfaces.network import Level
 from diffkit.interfaces.sde import GaussianSDE
 from diffkit.noise import Noise
+from diffkit.selection import Selection
 from diffkit.statistics import DataStatistics
 from diffkit_standard.objectives.noise import NoisePrediction
 from diffkit_standard.schedules.cosine import Cosine
@@ -218,6 +220,20 @@ class TestBoundWeights:
         weight = NoisePrediction(weighting="bound", levels=T).weight(process, t)
         torch.testing.assert_close(weight[1:], expected[1:], rtol=1e-9, atol=0.0)
         assert weight[0] == weight[1]
+
+    @pytest.mark.parametrize(
+        "settings, told",
+        [
+            ({"weighting": "bound", "levels": 20}, ""),
+            ({"weighting": "bound"}, ""),
+            ({"weighting": "bound", "levels": 500}, "has 20 levels and the bound 500"),
+            ({"levels": 20}, "levels does nothing"),
+        ],
+    )
+    def test_levels_are_those_of_the_schedule(self, settings: dict[str, Any], told: str) -> None:
+        selection = Selection.of(VP(schedule=Discrete(steps=20)))
+        assert told in "".join(said := NoisePrediction(**settings).caveats(selection))
+        assert len(said) == bool(told)
 
     @pytest.mark.parametrize("sde", PROCESSES)
     def test_the_continuous_one_is_the_limit_of_many_levels(self, sde: GaussianSDE) -> None:

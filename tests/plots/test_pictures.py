@@ -201,6 +201,13 @@ def test_losses_of_several_models_are_medians_on_the_same_axes() -> None:
     assert axes.get_yscale() == "log"
 
 
+def test_losses_below_zero_and_broken_ones_leave_the_others_seen() -> None:
+    odd = [{"step": n, "loss": math.nan if n == 1 else n - 3.0} for n in range(6)]
+    (axes,) = plots.losses({"odd": odd}).axes
+    assert axes.get_yscale() == "linear"
+    assert list(axes.lines[0].get_ydata()) == [-3.0, -1.0, 0.0, 1.0, 2.0]
+
+
 def test_schedules_draw_the_rates_over_the_times_of_each_process() -> None:
     figure = plots.schedules({"circle": Circle(), "wide": Circle(scale=50.0)})
     signal, noise, _ = figure.axes

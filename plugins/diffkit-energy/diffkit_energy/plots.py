@@ -46,10 +46,13 @@ def landscape(
     with torch.no_grad():
         heights = energy(places).reshape(*size * (_POINTS,)).numpy()
     axis = line.numpy()
+    pixels = ("first pixel", "second pixel") if size == 2 else ("pixel",)
+    # Points of the plane have coordinates, here in the units that the model sees.
+    names = ("$x_1$ as encoded", "$x_2$ as encoded") if len(shape) == 1 else pixels
     figure, (axes,) = canvas(1, width=5.4, height=4.4 if size == 2 else 3.4)
     if size == 1:
         axes.plot(axis, heights, color=INK, linewidth=1.4)
-        describe(axes, "pixel", "energy E")
+        describe(axes, names[0], "energy E")
     else:
         depth = np.minimum(heights.T - heights.min(), 10.0)
         image = axes.pcolormesh(axis, axis, depth, cmap="viridis", rasterized=True)
@@ -57,7 +60,7 @@ def landscape(
         axes.grid(visible=False)
         axes.set_aspect("equal")
         colour_bar(axes, image, "E above its least, cut at 10")
-        describe(axes, "first pixel", "second pixel")
+        describe(axes, *names)
     for (name, images), colour in zip((marks or {}).items(), _COLOURS, strict=False):
         x = images.reshape(len(images), size).numpy()
         with torch.no_grad():

@@ -144,7 +144,8 @@ class Measured(Conditioner):
             if selection.shape is not None:
                 self.examined(selection.shape)
         except DataError as error:
-            found.append((error.got, f"give {error.expected}" if error.expected else error.remedy))
+            wanted = f"give {error.expected}." if error.expected else ""
+            found.append((error.got, f"{wanted} {error.remedy}".strip()))
         return tuple(found)
 
     def caveats(self, selection: Selection) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffkit.component import parameter
 from diffkit.interfaces.sde import GaussianSDE
+from diffkit.selection import Selection
 from diffkit_standard.objectives._noised import Times, sigma_data_field, times_field
 from diffkit_standard.objectives._prediction import Prediction
 
@@ -54,6 +55,15 @@ class NoisePrediction(Prediction):
     )
     times: Times = times_field()
     sigma_data: float | Literal["auto"] = sigma_data_field()
+
+    def caveats(self, selection: Selection) -> tuple[str, ...]:
+        table = getattr(selection.one("schedule"), "beta_table", None)
+        if self.weighting == "unit":
+            return () if self.levels is None else ("Without weighting: bound, levels does nothing",)
+        if self.levels is None or table is None or self.levels == len(table):
+            return ()
+        what = f"The schedule has {len(table)} levels and the bound {self.levels}"
+        return (f"{what}: training weighs other terms than elbo adds up",)
 
     def target(self, x_0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         return eps

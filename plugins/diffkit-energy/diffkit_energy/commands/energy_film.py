@@ -44,7 +44,7 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> tupl
     "checkpoints",
     multiple=True,
     metavar="best|last|STEP",
-    help="Which weights, once or more; by default the steps of training.keep, and the best.",
+    help="Which weights, once or more; by default all that were kept.",
 )
 @click.option(
     "--out",
@@ -70,10 +70,9 @@ def command(
     from diffkit.sharding import is_main
     from diffkit_energy.plots import landscape
 
-    training, dataset = experiment.config.training, experiment.dataset
-    kept = () if training.epochs else tuple(map(str, training.keep))
+    dataset = experiment.dataset
     written: dict[int, str] = {}
-    for name in checkpoints or (*kept, "best"):
+    for name in checkpoints or (*map(str, experiment.checkpoints), "best"):
         model = experiment.model(int(name) if name.isdigit() else name)
         if "energy" not in model.offers:
             raise ConfigError(
