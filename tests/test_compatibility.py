@@ -438,3 +438,10 @@ def test_samplers_declare_themselves() -> None:
         sampler = create("sampler", info.name)
         assert isinstance(sampler, Sampler)
         assert ("sampler.stochastic" in sampler.provides) == sampler.stochastic
+
+
+def test_what_fails_alone_is_not_told_of_a_pair_and_says_what_to_do() -> None:
+    operator = {"name": "super-resolution", "factor": 3}
+    restoration = create("conditioner", {"name": "restoration", "operator": operator})
+    with pytest.raises(IncompatibleError, match=r"^'restoration' cannot work so\..*3\. Choose a `factor`"):
+        require(Selection.of(restoration, shape=(1, 8, 8)))
