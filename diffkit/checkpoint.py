@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from diffkit import registry, storage
 from diffkit.component import Component
-from diffkit.description import DESCRIPTION, model_folder, read_description
+from diffkit.description import DESCRIPTION, model_folder, owner, read_description
 from diffkit.device import best_device
 from diffkit.errors import CheckpointError
 from diffkit.interfaces.dataset import DataSpec
@@ -32,6 +32,7 @@ from diffkit.structure import fill
 
 __all__ = [
     "DESCRIPTION",
+    "TRACKED",
     "TrainedModel",
     "arrange",
     "best_step",
@@ -41,7 +42,11 @@ __all__ = [
     "mark_best",
     "model_folder",
     "read_description",
+    "require_free",
 ]
+
+TRACKED = "tracked.jsonl"
+"""Figures taken along training, which tell the best checkpoint."""
 
 _BEST = "best.json"
 
@@ -100,7 +105,7 @@ def load(
     target = best_device() if device is None else torch.device(device)
     step = _find(folder, checkpoint)
     snapshot = storage.read_snapshot(
-        folder, step, owner=description["checksum"], parts=("weights", "ema"), device=target
+        folder, step, owner=owner(description), parts=("weights", "ema"), device=target
     )
     network: Network = registry.create("network", description["network"])
     sde: SDE = registry.create("sde", description["sde"])
@@ -135,8 +140,9 @@ def mark_best(path: Path, step: int) -> None:
 
 
 def forget_best(path: Path) -> None:
-    """Undoes `mark_best`."""
-    (path / _BEST).unlink(missing_ok=True)
+    """Undoes `mark_best`, and forgets the figures that it went by."""
+    for name in (_BEST, TRACKED):
+        (path / name).unlink(missing_ok=True)
 
 
 def best_step(path: Path) -> int | None:
@@ -153,10 +159,7 @@ def copy(path: str | Path, target: str | Path) -> Path:
     """
     source, goal = model_folder(path), Path(target)
     read_description(source)
-    if goal.exists() and (not goal.is_dir() or any(goal.iterdir())):
-        raise CheckpointError(
-            f"{goal} is there already", "a folder that is new or empty", "Choose another path"
-        )
+    require_free(goal)
     try:
         with storage.replacing(goal.absolute()) as unfinished:
             shutil.copytree(source, unfinished, ignore=shutil.ignore_patterns(".*"))
@@ -165,6 +168,18 @@ def copy(path: str | Path, target: str | Path) -> Path:
             f"{source} could not be copied to {goal}: {error}", "", "Make room or choose another path"
         ) from error
     return goal
+
+
+def require_free(goal: Path) -> None:
+    """Refuses a path that a model cannot be copied to.
+
+    Raises:
+        CheckpointError: it is in use.
+    """
+    if goal.exists() and (not goal.is_dir() or any(goal.iterdir())):
+        raise CheckpointError(
+            f"{goal} is there already", "a folder that is new or empty", "Choose another path"
+        )
 
 
 def _find(folder: Path, checkpoint: str | int) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-from attrs.validators import and_, deep_iterable, ge, gt, le, lt, min_len, optional
+from attrs.validators import and_, deep_iterable, ge, gt, lt, min_len, optional
 
 from diffkit import documents
 from diffkit.compatibility import only_classifies, with_schedule
@@ -73,7 +74,9 @@ class TrainingConfig:
         "passes over the training split, instead of steps", None, validator=[optional(ge(1)), _one_of_two]
     )
     batch_size: int = parameter("examples a step, over all processes", 128, validator=ge(1))
-    learning_rate: float = parameter("peak learning rate of AdamW", 1e-3, validator=gt(0.0))
+    learning_rate: float = parameter(
+        "peak learning rate of AdamW", 1e-3, validator=and_(gt(0.0), lt(math.inf))
+    )
     decay: Literal["constant", "cosine", "linear", "inverse-sqrt"] = parameter(
         "how the learning rate ends: constant, a cosine or a line to zero, or with one over the root of the "
         "step once a tenth of the training is done",
@@ -104,7 +107,7 @@ class TrainingConfig:
     )
     labels: bool = parameter("train conditionally on the data set's classes", False)
     label_dropout: float = parameter(
-        "share of examples whose label is hidden, for guidance", 0.1, validator=and_(ge(0.0), le(1.0))
+        "share of examples whose label is hidden, for guidance", 0.1, validator=and_(ge(0.0), lt(1.0))
     )
     flip: bool = parameter("mirror images left to right at random", False)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = parameter(
@@ -241,9 +244,16 @@ def selection_of(config: ExperimentConfig) -> Selection:
     The model's capabilities are those it will have once trained; no sampler belongs to a classifier.
 
     Raises:
-        ConfigError: training on labels that the data set does not have.
+        ConfigError: training on labels that the data set does not have, or mirroring what is no image.
     """
     require_labels(config.training, config.dataset)
+    if config.training.flip and not config.dataset.spec().image:
+        name = current().name(config.dataset)
+        raise ConfigError(
+            f"training.flip is true, and the examples of {name!r} are no images",
+            "images, which have a left and a right",
+            "Set training.flip to false",
+        )
     spec, model = config.dataset.spec(), model_capabilities(config.objective, config.training)
     whole = config.dataset.unrestricted().spec()
     data = {

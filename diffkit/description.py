@@ -31,6 +31,7 @@ __all__ = [
     "describe",
     "model_folder",
     "origins",
+    "owner",
     "read_description",
 ]
 
@@ -131,6 +132,16 @@ def read_description(path: str | Path) -> dict[str, Any]:
             else "Name a model's folder",
         )
     return description
+
+
+def owner(description: Mapping[str, Any]) -> str:
+    """What a checkpoint names as the training it belongs to: a checksum of all that defines one.
+
+    An equal training begun afresh has the same, so that whatever interrupts it, what is there can be used.
+    """
+    defined = {key: description[key] for key in _DEFINING}
+    course = {key: value for key, value in description["training"].items() if key not in HARMLESS}
+    return storage.checksum({**defined, "training": course})
 
 
 def claim(folder: Path, described: Mapping[str, Any], *, resume: bool, write: bool = True) -> None:

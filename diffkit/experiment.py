@@ -11,7 +11,6 @@ differ only in sampling share one; `<runs>/<name>-<key>` for runs; `<runs>/cache
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,13 +41,14 @@ from diffkit.batch import Batch
 from diffkit.checkpoint import TrainedModel
 from diffkit.conditioning import Prepared, asking, prepared, suits_any_image
 from diffkit.config import ExperimentConfig, selection_of
-from diffkit.errors import ConfigError
+from diffkit.errors import ConfigError, DataError
 from diffkit.evaluation import Evaluation, named
 from diffkit.interfaces.dataset import Dataset
 from diffkit.interfaces.metric import Measurement, Metric
 from diffkit.journal import read_log
 from diffkit.plots import film, gallery
 from diffkit.progress import Watch, aloud
+from diffkit.run_folder import RunFolder
 from diffkit.sampling import SampleResult, SampleStep
 from diffkit.selection import Finding
 from diffkit.sharding import barrier, is_main, join, processes
@@ -267,6 +267,9 @@ class Experiment:
             trajectory: keep the state after every move.
             model: another checkpoint of the model.
             on_step: called after every move.
+
+        Raises:
+            DataError: samples of NaN or infinite values.
         """
         chosen = self.config.sampling
         made = self._conditioners if conditioners is None else prepared(conditioners, self.dataset)
@@ -288,7 +291,7 @@ class Experiment:
             if grid is not None:
                 grid = grid.fitted_to(trained, self._model_home(), method, moves, made, self._say)
             with Watch("sampling", number, "samples") as watch:
-                return sampling.sample(
+                result = sampling.sample(
                     trained,
                     sde=self.config.sde,
                     sampler=method,
@@ -302,6 +305,8 @@ class Experiment:
                     trajectory=trajectory,
                     on_step=tell,
                 )
+        measuring.require_finite(result.x)
+        return result
 
     def sample_and_plot(
         self, count: int | None = None, *, path: str | Path | None = None, **choices: Any
@@ -365,19 +370,25 @@ class Experiment:
     def evaluate(self, *, checkpoint_name: str | int = "best") -> dict[str, Measurement]:
         """Measures the model as the configuration says, and writes `metrics.json` into the run's folder.
 
+        Figures of another checkpoint than the run's stand beside it, in `metrics-STEP.json`.
+
         Every figure that compares samples with real data stands beside its floor (held-out real data) and
         that of pure noise.
         """
         began = time.monotonic()
         model = self.model(checkpoint_name)
+        if self._saved is not None and model.description["fingerprint"] != self.dataset.fingerprint():
+            self._say(f"caveat: {self._saved} was trained on other data than are there now")
         section = self.config.evaluation
         evaluation = self._evaluation(section.metrics, section.count)
         with self._aloud():
             figures = evaluation.run(model, self._measured(model, section.count)) if section.metrics else {}
         if is_main():
-            recording.ensure_writable(self.folder)
-            plain = {name: attrs.asdict(figure) for name, figure in figures.items()}
-            storage.write_text(self.folder / "metrics.json", json.dumps(plain, indent=2) + "\n")
+            # The run's own figures are those of the checkpoint that its samples are of.
+            own = model.step == self._manifest.get("checkpoint", self.model().step)
+            own = own or checkpoint_name == "best"
+            file = "metrics.json" if own else f"metrics-{model.step:08d}.json"
+            recording.write_figures(self.folder, figures, file)
             for name, figure in figures.items():
                 if "terms" in figure.details:
                     plots.save(plots.terms(**figure.details["terms"]), self.folder / f"{name}-terms.png")
@@ -389,14 +400,17 @@ class Experiment:
 
         Args:
             fresh: train anew even if an equal model is there.
-            any_version: repeat a run even with other versions of its components than its manifest records.
+            any_version: repeat a run even with other versions of its components, or other data, than its
+                manifest records.
 
         Raises:
             ComponentError: other versions, and not `any_version`.
+            DataError: other data, and not `any_version`.
         """
         if not any_version:
             identity.require_recorded(self._recorded, self.selection)
         self._require_sampling()
+        self._look_at_the_data(any_version)
         recording.ensure_writable(self.runs)
         self.tell_caveats()
         with self._aloud():
@@ -468,6 +482,23 @@ class Experiment:
             checkpoint.copy(self._model_home(), path)
         barrier()
         return Path(path)
+
+    @property
+    def _manifest(self) -> dict[str, Any]:
+        return RunFolder(self.folder).mapping("manifest.json")
+
+    def _look_at_the_data(self, any_version: bool) -> None:
+        """Tells of data that have changed since the run was made; refuses to repeat a run with them."""
+        then, now = self._manifest.get("data"), self.config.dataset.fingerprint()
+        if then in (None, now):
+            return
+        if self._recorded and not any_version:
+            raise DataError(
+                f"The data are not those that {self.folder} was made of (fingerprint {now}, then {then})",
+                "the same examples to train on",
+                "Restore them, give the run another --set name=, or make it anew with these (--any-version)",
+            )
+        self._say(f"run: the data have changed since {self.folder} was made; it is made anew")
 
     def _require_sampling(self) -> None:
         """Refuses, before anything is trained, to run what can only be trained: a classifier."""

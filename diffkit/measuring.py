@@ -17,7 +17,7 @@ from diffkit.interfaces.metric import Measurement, Metric, MetricContext
 from diffkit.noise import Noise
 from diffkit.progress import watched
 
-__all__ = ["accumulate", "finish", "identity_of_split", "real_batches", "sample_batches"]
+__all__ = ["accumulate", "finish", "identity_of_split", "real_batches", "require_finite", "sample_batches"]
 
 
 def accumulate(
@@ -97,17 +97,26 @@ def sample_batches(
     Raises:
         DataError: NaN or infinite values, which decoding would hide.
     """
+    require_finite(x)
+    for rows in torch.split(torch.arange(len(x), device=x.device), batch_size):
+        on_levels = dataset.encode(dataset.decode(x[rows]))
+        chosen = None if label is None else label[rows.to(label.device)]
+        yield Batch(x=on_levels, index=rows + first, label=chosen, source="samples")
+
+
+def require_finite(x: Tensor) -> None:
+    """Refuses samples (N, ...) that a sampler or a model has lost.
+
+    Raises:
+        DataError: NaN or infinite values.
+    """
     bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
     if bad:
         raise DataError(
             f"{bad} of {len(x)} samples hold NaN or infinite values",
             "finite samples",
-            "Use more steps or a smaller learning rate, and look at the loss",
+            "Use more steps, less guidance or a smaller learning rate, and look at the loss",
         )
-    for rows in torch.split(torch.arange(len(x), device=x.device), batch_size):
-        on_levels = dataset.encode(dataset.decode(x[rows]))
-        chosen = None if label is None else label[rows.to(label.device)]
-        yield Batch(x=on_levels, index=rows + first, label=chosen, source="samples")
 
 
 def identity_of_split(name: str, dataset: Dataset, split: SplitName, count: int | None = None) -> str:

@@ -17,12 +17,14 @@ from diffkit.checkpoint import best_step
 from diffkit.config import ExperimentConfig, to_mapping
 from diffkit.errors import ConfigError
 from diffkit.interfaces.dataset import Dataset
+from diffkit.interfaces.metric import Measurement
 from diffkit.journal import read_log
 from diffkit.plots import gallery
+from diffkit.run_folder import RunFolder
 from diffkit.sampling import SampleResult
 from diffkit.selection import Finding, Selection
 
-__all__ = ["ensure_writable", "write_record", "write_samples"]
+__all__ = ["ensure_writable", "write_figures", "write_record", "write_samples"]
 
 _CHECKED = ("config.yaml", "samples.npz", "metrics.json", "log.jsonl", tracking.FILE)
 
@@ -84,6 +86,7 @@ def write_record(
         "versions": identity.software(),
         "threads": torch.get_num_threads(),
         "git": identity.git_commit(Path.cwd()),
+        "data": config.dataset.fingerprint(),
         "model": os.path.relpath(model, folder),
         "checkpoint": step,
         "checksums": {name: storage.file_checksum(folder / name) for name in present},
@@ -93,6 +96,17 @@ def write_record(
     }
     storage.write_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
     return folder / "manifest.json"
+
+
+def write_figures(folder: Path, figures: Mapping[str, Measurement], name: str) -> None:
+    """Writes figures under a name into a run's folder, whose manifest then holds the file's checksum."""
+    ensure_writable(folder)
+    plain = {key: attrs.asdict(figure) for key, figure in figures.items()}
+    storage.write_text(folder / name, json.dumps(plain, indent=2) + "\n")
+    manifest = RunFolder(folder).mapping("manifest.json")
+    if name in manifest.get("checksums", {}):
+        manifest["checksums"][name] = storage.file_checksum(folder / name)
+        storage.write_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 
 
 def ensure_writable(folder: Path) -> None:

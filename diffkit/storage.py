@@ -30,6 +30,7 @@ from diffkit.errors import CheckpointError, RunError
 
 __all__ = [
     "Snapshot",
+    "checksum",
     "file_checksum",
     "newest_snapshot",
     "read_json",
@@ -162,14 +163,14 @@ def newest_snapshot(model: Path, *, owner: str) -> Snapshot | None:
 
 def write_json(file: Path, content: Mapping[str, Any]) -> str:
     """Writes a mapping with its checksum, whole or not at all; returns the checksum."""
-    checksum = _digest(content)
+    own = checksum(content)
     try:
-        write_text(file, json.dumps({"checksum": checksum, **content}, indent=2) + "\n")
+        write_text(file, json.dumps({"checksum": own, **content}, indent=2) + "\n")
     except OSError as error:
         raise RunError(
             f"{file} could not be written: {error}", "", "Make room or choose another folder"
         ) from error
-    return checksum
+    return own
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -186,7 +187,7 @@ def read_json(file: Path) -> dict[str, Any]:
         raise _damaged(file, f"cannot be read ({error})") from error
     if not isinstance(content, dict) or "checksum" not in content:
         raise _damaged(file, "was not written by diffkit")
-    if _digest({key: value for key, value in content.items() if key != "checksum"}) != content["checksum"]:
+    if checksum({key: value for key, value in content.items() if key != "checksum"}) != content["checksum"]:
         raise _damaged(file, "does not match its checksum")
     return content
 
@@ -199,19 +200,24 @@ def replacing(path: Path) -> Iterator[Path]:
     is removed, and `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _hidden(path)
+    unfinished, former = _hidden(path), None
     try:
         yield unfinished
         for entry in (*unfinished.rglob("*"), unfinished):
             _sync(entry)
-        if path.is_dir():  # which nothing can be renamed to
-            remove(path)
+        # Nothing can be renamed to a folder: the old one makes way at the last moment, and is removed after.
+        if path.is_dir():
+            former = path.rename(_hidden(path))
         unfinished.replace(path)
         _sync(path.parent)
+        if former is not None:
+            shutil.rmtree(former)
     except BaseException:
         if unfinished.is_dir():
             shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.unlink(missing_ok=True)
+        if former is not None and not path.exists():
+            former.rename(path)
         raise
 
 
@@ -272,7 +278,8 @@ def file_checksum(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of what JSON can hold, whatever the order of its keys."""
     text = json.dumps(content, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -22,7 +22,7 @@ from diffkit.training import Trainer
 
 __all__ = ["FILE", "Tracker", "is_due"]
 
-FILE = "tracked.jsonl"
+FILE = checkpoint.TRACKED
 
 
 @attrs.frozen(kw_only=True)
@@ -44,9 +44,11 @@ class Tracker:
     def look(self, trainer: Trainer) -> None:
         """Measures the present step, if its turn has come and it was not measured before."""
         folder, step = trainer.job.folder, trainer.step
+        if not _is_turn(step, trainer.total, self.every):
+            return
+        trainer.save()  # first, for with it a training begun afresh forgets the looks at the former one
         if not is_due(folder, step, trainer.total, self.every):
             return
-        trainer.save()
         model = checkpoint.load(folder, step)
         figures = self.evaluation.score(model, self.samples(model))
         if not is_main():
@@ -65,5 +67,9 @@ class Tracker:
 
 def is_due(folder: Path, step: int, total: int, every: int) -> bool:
     """Whether a step is one to look at, and its figures are not there."""
-    turn = step > 0 and (step % every == 0 or step == total)
-    return turn and all(record["step"] != step for record in read_log(folder / FILE))
+    recorded = (record["step"] for record in read_log(folder / FILE))
+    return _is_turn(step, total, every) and step not in recorded
+
+
+def _is_turn(step: int, total: int, every: int) -> bool:
+    return step > 0 and (step % every == 0 or step == total)

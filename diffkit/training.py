@@ -22,7 +22,7 @@ from diffkit import checkpoint, storage
 from diffkit.batch import Batch
 from diffkit.batches import Batches, hashed, take
 from diffkit.config import TrainingConfig, require_labels
-from diffkit.description import TrainingJob, claim, describe, read_description
+from diffkit.description import TrainingJob, claim, describe, owner, read_description
 from diffkit.device import Arithmetic, autocast, best_device, choose_arithmetic
 from diffkit.errors import ConfigError, RunError
 from diffkit.interfaces.model import Model
@@ -119,7 +119,8 @@ class Trainer:
         self.step = 0
         self._state: State = None
         self._saved: int | None = None
-        self._afresh = not resume
+        self.afresh = not resume
+        """Whether the folder still holds what this training will replace."""
         snapshot = storage.newest_snapshot(job.folder, owner=self._owner) if resume else None
         self.arithmetic = self._arithmetic(snapshot)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.arithmetic == "fp16")
@@ -141,9 +142,9 @@ class Trainer:
             storage.write_snapshot(
                 self.job.folder, self._snapshot(), owner=self._owner, keep=self._kept_steps()
             )
-            if self._afresh:
+            if self.afresh:
                 checkpoint.forget_best(self.job.folder)
-        self._saved, self._afresh = self.step, False
+        self._saved, self.afresh = self.step, False
         self._accelerator.wait_for_everyone()
 
     def model(self) -> Model:
@@ -175,11 +176,11 @@ class Trainer:
             )
 
     def _claim(self, resume: bool) -> str:
-        """Makes the folder this training's own; returns the checksum of its description."""
+        """Makes the folder this training's own; returns what its checkpoints shall name."""
         job, write = self.job, self._accelerator.is_main_process
         claim(job.folder, describe(job, self.total), resume=resume, write=write)
         self._accelerator.wait_for_everyone()
-        return str(read_description(job.folder)["checksum"])
+        return owner(read_description(job.folder))
 
     def _arithmetic(self, snapshot: storage.Snapshot | None) -> Arithmetic:
         """As the checkpoint says, as the configuration says, or as a short trial finds."""
@@ -281,7 +282,7 @@ class Trainer:
 
     def _kept_steps(self) -> set[int]:
         """The checkpoints that stay beside the one being written."""
-        if self._afresh:
+        if self.afresh:
             return set()
         # Steps ahead of this one are damaged ones that were stepped back over.
         earlier = [step for step in storage.snapshot_steps(self.job.folder) if step < self.step]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -49,8 +50,6 @@ def finish(
         going_on = done and not fresh
         found = f"going on with {folder} from step {done:,}" if going_on else f"training {folder}"
         trainer = Trainer(job, resume=not fresh)
-        if fresh and is_main():
-            (folder / tracking.FILE).unlink(missing_ok=True)
         if tracker is not None:
             tracker.look(trainer)
         say(f"model: {found}")
@@ -68,15 +67,22 @@ def _advance(
         Journal(trainer.job.folder, enabled=is_main()) as log,
         Interruption() as interruption,
     ):
+        untold: list[dict[str, Any]] = []
         for step in trainer.steps():
-            log.write(
-                step.step,
-                loss=step.loss,
-                learning_rate=step.learning_rate,
-                gradient_norm=step.gradient_norm,
-                seconds=round(watch.seconds, 3),
-                **step.logs,
+            untold.append(
+                {
+                    "step": step.step,
+                    "loss": step.loss,
+                    "learning_rate": step.learning_rate,
+                    "gradient_norm": step.gradient_norm,
+                    "seconds": round(watch.seconds, 3),
+                    **step.logs,
+                }
             )
+            if not trainer.afresh:  # till then the log is that of the model which is there
+                for line in untold:
+                    log.write(**line)
+                untold.clear()
             watch.at(step.step, f"loss {step.loss:.4f}")
             if is_main():
                 tell(step)

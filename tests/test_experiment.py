@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -21,10 +22,12 @@ from diffkit.errors import (
     CheckpointError,
     ComponentError,
     ConfigError,
+    DataError,
     IncompatibleError,
     InputError,
     RunError,
 )
+from diffkit.interfaces.conditioner import Conditioner
 from diffkit.journal import Journal, read_log
 from diffkit.storage import file_checksum, read_json, write_json
 
@@ -322,6 +325,88 @@ def test_an_interrupted_training_goes_on(experiment: diffkit.Experiment, tmp_pat
     assert torch.equal(whole.denoise(x, t), resumed.denoise(x, t))
     steps = [record["step"] for record in read_log(partial.model_folder / "log.jsonl")]
     assert steps == list(range(1, 13))
+
+
+def test_a_training_begun_afresh_and_killed_leaves_what_was_there(tmp_path: Path) -> None:
+    class Stopper:
+        @hooks.implementation
+        def diffkit_train_step(self, event: Any) -> None:
+            if event.step == 3:
+                raise KeyboardInterrupt
+
+    tracked = {"track": {"every": 6, "metrics": ["fid"], "count": 10}}
+    before = diffkit.Experiment.from_dict(changed(evaluation=tracked), runs=tmp_path, quiet=True)
+    model, log, folder = before.train(), before.log, before.model_folder
+    looks = (folder / "tracked.jsonl").read_text()
+    later = changed(evaluation=tracked, training={**SMALL["training"], "save_every": 5})
+    plugin = Stopper()
+    hooks.installed().register(plugin, "stopper")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            diffkit.Experiment.from_dict(later, runs=tmp_path, quiet=True).train(fresh=True)
+    finally:
+        hooks.installed().manager.unregister(plugin)
+    after = diffkit.Experiment.from_dict(later, runs=tmp_path, quiet=True)
+    assert after.model_folder == folder
+    x, t = torch.zeros(2, 1, 8, 8), torch.tensor(0.5, dtype=torch.float64)
+    assert torch.equal(after.train().denoise(x, t), model.denoise(x, t))
+    assert after.log == log
+    assert (folder / "tracked.jsonl").read_text() == looks
+    after.train(fresh=True)
+    assert [line["step"] for line in after.log] == list(range(1, 13))
+    assert [line["step"] for line in read_log(folder / "tracked.jsonl")] == [6, 12]
+
+
+def test_figures_of_another_checkpoint_stand_beside_those_of_the_run(tmp_path: Path) -> None:
+    kept = changed(training={**SMALL["training"], "keep": [3]}, evaluation={"metrics": ["fid"], "count": 10})
+    experiment = diffkit.Experiment.from_dict(kept, runs=tmp_path, quiet=True)
+    folder = experiment.run().run
+    own = (folder / "metrics.json").read_text()
+    experiment.evaluate(checkpoint_name=3)
+    assert (folder / "metrics.json").read_text() == own != (folder / "metrics-00000003.json").read_text()
+    (folder / "metrics.json").write_text("{}")
+    experiment.evaluate()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["checksums"]["metrics.json"] == file_checksum(folder / "metrics.json")
+
+
+def test_data_that_changed_are_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    points = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    np.save(tmp_path / "points.npy", points)
+    config = {
+        "name": "moved",
+        "dataset": {"name": "array", "path": str(tmp_path / "points.npy")},
+        "network": {"name": "mlp", "width": 8},
+        "training": {"steps": 2, "batch_size": 8},
+        "sampling": {"steps": 2, "count": 2},
+        "evaluation": {"metrics": [], "count": 10},
+    }
+    first = diffkit.Experiment.from_dict(config, runs=tmp_path / "runs", quiet=True)
+    folder = first.run().run
+    saved = first.save(tmp_path / "saved")
+    np.save(tmp_path / "points.npy", points + 1.0)
+    with pytest.raises(DataError, match=r"not those that .*--any-version"):
+        diffkit.Experiment.from_file(folder, quiet=True).run()
+    diffkit.Experiment.from_file(saved, runs=tmp_path).evaluate()
+    assert "was trained on other data" in capsys.readouterr().err
+    diffkit.Experiment.from_dict(config, runs=tmp_path / "runs").run()
+    assert "the data have changed since" in capsys.readouterr().err
+    diffkit.Experiment.from_file(folder, quiet=True).run()
+
+
+@attrs.frozen(kw_only=True)
+class Breaking(Conditioner):
+    """Loses every sample."""
+
+    def after_step(
+        self, problem: Any, x_t: Any, x_s: torch.Tensor, t: Any, s: Any, memory: Any, noise: Any
+    ) -> tuple[torch.Tensor, Any]:
+        return torch.full_like(x_s, torch.nan), memory
+
+
+def test_samples_that_are_lost_are_no_success(experiment: diffkit.Experiment) -> None:
+    with pytest.raises(DataError, match="2 of 2 samples hold NaN"):
+        experiment.sample(2, conditioners=[Breaking()])
 
 
 def test_a_model_in_training_is_not_trained_twice(experiment: diffkit.Experiment, runs: Path) -> None:

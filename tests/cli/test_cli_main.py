@@ -326,6 +326,9 @@ class TestRun:
             ),
             (["--set", "sde=vq"], "There is no sde 'vq'"),
             (["--set", "trainin.steps=3"], "Did you mean 'training'"),
+            (["--set", "training.label_dropout=1.0"], "label_dropout"),
+            (["--set", "training.learning_rate=.inf"], "learning_rate"),
+            (["--set", "training.flip=true", "--set", "dataset=points", "--set", "network=mlp"], "no images"),
             (["--set", "training.steps=three"], "training.steps is the text 'three'"),
             (["--set", "sde=flow", "--set", "schedule=linear"], "takes no schedule"),
             (

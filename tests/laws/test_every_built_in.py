@@ -21,6 +21,8 @@ BARE = {
     ("grid", "fitted"): "a grid that was never fitted serves no run",
     ("dataset", "mnist"): "without its files",
     ("dataset", "cifar10"): "without its files",
+    ("dataset", "flowers102"): "without its files",
+    ("dataset", "stanford-cars"): "without its files",
     ("features", "inception"): "without its weights",
 }
 """Components to whose default instance no law applies."""

@@ -31,7 +31,8 @@ def command(experiment: Experiment, checkpoint: str | int, as_json: bool) -> Non
     if not (experiment.folder / "config.yaml").is_file():
         experiment.record()
     record = {name: attrs.asdict(figure) for name, figure in figures.items()}
-    hint = (
-        f"diffkit report {shlex.quote(str(experiment.folder))}, where the figures now stand in metrics.json"
-    )
+    place = shlex.quote(str(experiment.folder))
+    hint = f"diffkit report {place}, where the figures now stand in metrics.json"
+    if checkpoint != "best":
+        hint = f"another --checkpoint; the figures of each stand in {place}"
     options.announce(record, as_json, hint)

@@ -26,6 +26,11 @@ def command(experiment: Experiment, fresh: bool, out: Path | None, as_json: bool
 
     TARGET is a configuration (YAML), a run's folder, or its manifest.json.
     """
+    from diffkit.checkpoint import require_free
+
+    experiment.tell_caveats()
+    if out is not None:  # told before training, not after it
+        require_free(out)
     experiment.train(fresh=fresh)
     model = experiment.model_folder if out is None else experiment.save(out)
     place = shlex.quote(str(model))
