@@ -191,10 +191,10 @@ class TestPlugins:
         assert final_classes(path) == []
 
 
-CORE_LINES = 5480
+CORE_LINES = 5550
 """A bound to be lowered, and to be raised only for a reason."""
 
-PICTURE_LINES = 860
+PICTURE_LINES = 865
 """That of `diffkit.plots`, which draws what the core has computed."""
 
 

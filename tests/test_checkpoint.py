@@ -18,6 +18,7 @@ from torch import Tensor
 
 import diffkit
 from diffkit import checkpoint, storage
+from diffkit.description import owner
 from diffkit.errors import CheckpointError, RunError
 from diffkit.training import Trainer, train_steps
 
@@ -71,7 +72,7 @@ def test_a_loaded_model_is_for_sampling(model: Path) -> None:
 
 def test_the_averaged_weights_are_used(model: Path) -> None:
     averaged = checkpoint.load(model).denoise(X, T)
-    plain = storage.read_snapshot(model, 3, owner=storage.read_json(model / "model.json")["checksum"])
+    plain = storage.read_snapshot(model, 3, owner=owner(storage.read_json(model / "model.json")))
     module = NETWORK.build((1, 8, 8), 2).eval()
     for part, same in (("ema", True), ("weights", False)):
         module.load_state_dict(dict(plain.parts[part]))
@@ -227,9 +228,7 @@ def test_no_flipped_bit_goes_unseen(model: Path, name: str, place: float) -> Non
     content[int(place * len(content))] ^= 1
     file.write_bytes(content)
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
-        storage.read_snapshot(
-            model, 3, owner=storage.read_json(model / "model.json")["checksum"], parts=("ema",)
-        )
+        storage.read_snapshot(model, 3, owner=owner(storage.read_json(model / "model.json")), parts=("ema",))
 
 
 def test_what_is_no_model_is_refused_in_words(model: Path, tmp_path: Path) -> None:
@@ -248,13 +247,13 @@ def test_what_is_no_model_is_refused_in_words(model: Path, tmp_path: Path) -> No
 
 
 def test_weights_of_another_network_are_refused(model: Path) -> None:
-    description = storage.read_json(model / "model.json")
-    del description["checksum"]
-    description["network"]["channels"] = 16
-    owner = storage.write_json(model / "model.json", description)
+    described = storage.read_json(model / "model.json")
+    del described["checksum"]
+    described["network"]["channels"] = 16
+    storage.write_json(model / "model.json", described)
     state = storage.read_json(snapshot(model) / "state.json")
     del state["checksum"]
-    storage.write_json(snapshot(model) / "state.json", {**state, "model": owner})
+    storage.write_json(snapshot(model) / "state.json", {**state, "model": owner(described)})
     with pytest.raises(CheckpointError, match="do not fit the network"):
         checkpoint.load(model)
 
@@ -274,7 +273,7 @@ def test_a_copy_is_the_model(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_the_old(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner = storage.read_json(model / "model.json")["checksum"]
+    training = owner(storage.read_json(model / "model.json"))
     new = storage.Snapshot(step=4, parts={"weights": {"a": torch.ones(3)}}, scalars={})
 
     def full(*_: object) -> None:
@@ -284,7 +283,7 @@ def test_a_write_that_fails_leaves_the_old(model: Path, monkeypatch: pytest.Monk
         with monkeypatch.context() as patched:
             patched.setattr(storage, broken, full)
             with pytest.raises(RunError, match="No space left on device"):
-                storage.write_snapshot(model, new, owner=owner)
+                storage.write_snapshot(model, new, owner=training)
         assert storage.snapshot_steps(model) == [1, 2, 3]
         assert sorted(entry.name for entry in (model / "checkpoints").iterdir()) == [
             f"{step:08d}" for step in (1, 2, 3)
