@@ -112,4 +112,11 @@ GRIDS = (
     Mutant(LOG_SNR, "times[0], times[-1] = start, stop", "pass", "exact-ends"),
     Mutant(KARRAS, "times[0], times[-1] = start, stop", "times[0] = start", "exact-ends"),
     Mutant(KARRAS, "-2.0 * self.rho * torch.log", "2.0 * self.rho * torch.log", "strictly-decreasing"),
+    Mutant(LOG_SNR, "1.0, steps + 1", "steps / (steps + 1), steps + 1", "refinement"),
+    Mutant(
+        UNIFORM,
+        "torch.linspace(start, stop, steps + 1, dtype=torch.float64)",
+        "torch.tensor([*(start - 1e-6 * i for i in range(steps)), stop], dtype=torch.float64)",
+        "refinement",
+    ),
 )
