@@ -18,6 +18,18 @@ SCHEDULES = (
     ),
     Mutant(LINEAR, "return t * (self.beta_min", "return t * (t.mean() + self.beta_min", "batch-independent"),
     Mutant(COSINE, "    @float64\n", "", "precision"),
+    Mutant(
+        LINEAR,
+        "t * (self.beta_max - self.beta_min)\n\n",
+        "t * (self.beta_max - self.beta_min) * torch.where((t > 0.503) & (t < 0.506), 1.01, 1.0)\n\n",
+        "mean-rate",
+    ),
+    Mutant(
+        LINEAR,
+        "return t * (self.beta_min + 0.5",
+        "return 1e-4 * (t > 0.5037) + t * (self.beta_min + 0.5",
+        "mean-rate",
+    ),
     Mutant(LINEAR, "root = torch", "root = -integral + torch", "time-inverts"),
     Mutant(COSINE, "tan(self._d(t)", "tan(0.5 * self._d(t)", "rate-is-derivative"),
     Mutant(COSINE, "return 0.9946", "return 1.2", "range-of-times"),

@@ -67,9 +67,9 @@ def pure(grid: Grid) -> None:
 
 
 def refinement(grid: Grid) -> None:
-    """On a tenth of the process, where a smooth spacing is nearly even, 200 steps halve the longest interval in
-    log-SNR that 100 leave, and no interval is twice as long as the ones beside it: steps crowded into one
-    place never converge, and i/(n + 1) in the place of i/n leaves a double step at the end."""
+    """On a tenth of the process, where a smooth spacing is nearly even, 200 steps halve the longest interval
+    of log-SNR that 100 leave, and none is twice as long as the ones beside it: steps crowded into one place
+    never converge, and i/(n + 1) in the place of i/n leaves a double step at the end."""
     served = False
     for name, sde in processes_for(grid):
         middle, reach = 0.5 * (sde.t_min + sde.t_max), 0.05 * (sde.t_max - sde.t_min)

@@ -30,6 +30,26 @@ def rate_is_derivative(schedule: Schedule) -> None:
     ensure_slope(schedule.integral, rate, t, schedule.t_max, "beta")
 
 
+def mean_rate(schedule: Schedule) -> None:
+    """In each of a thousand equal cells [t, u], (B(u) - B(t)) / (u - t) lies between the least and the
+    largest beta: a rate that is wrong for a short while, or a B that jumps, shows in no slope beside it."""
+    t = torch.linspace(schedule.t_min, schedule.t_max, 1001, dtype=torch.float64)
+    B, width = schedule.integral(t), t.diff()
+    # The mean of a parabola lies between its values at nine places, and so does that of a kink or a step.
+    shares = torch.linspace(0.0, 1.0, 9, dtype=torch.float64)
+    rate = schedule.rate(torch.lerp(t[:-1, None], t[1:, None], shares))
+    mean, least, largest = B.diff() / width, rate.amin(1), rate.amax(1)
+    # The difference of B loses digits of double precision; beta may be no better than single precision.
+    slack = 1e-14 * B[1:].abs() / width + 1e-6 * largest.abs()
+    wrong = ~((mean >= least - slack) & (mean <= largest + slack))
+    place = int(wrong.int().argmax())
+    ensure(
+        ~wrong.any(),
+        f"from t = {float(t[place]):.9g} to {float(t[place + 1]):.9g} beta is {float(least[place]):.9g} to "
+        f"{float(largest[place]):.9g}, and B grows by {float(mean[place]):.9g} a unit of time",
+    )
+
+
 def integral_increases(schedule: Schedule) -> None:
     """B is finite, B(0) >= 0, and B(t) < B(u) for t < u."""
     t = times_between(0.0, schedule.t_max, 1001)
@@ -91,6 +111,7 @@ LAWS = book_of(
     "schedule",
     range_of_times,
     rate_is_derivative,
+    mean_rate,
     integral_increases,
     time_inverts,
     precision,
