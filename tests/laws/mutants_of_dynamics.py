@@ -39,6 +39,13 @@ SCHEDULES = (
         "torch.tan(self._d(t) + self._a0).clamp(max=9.0)",
         "rate-is-derivative",
     ),
+    Mutant(
+        LINEAR,
+        "root = torch.sqrt(self.beta_min**2",
+        "root = torch.sqrt(0.1 * self.beta_min",
+        "other-parameters",
+    ),
+    Mutant(COSINE, "2.0 * (1.0 + self.s) / math.pi * d", "2.016 / math.pi * d", "other-parameters"),
     Mutant(GEOMETRIC, "return 2.0 * self", "return self", "rate-is-derivative"),
     Mutant(GEOMETRIC, "return 0.0", "return -0.1", "range-of-times"),
 )
@@ -86,6 +93,7 @@ PROCESSES = (
     Mutant(
         VP, "    @float64\n    def alpha", "    t_max = 1.5\n\n    @float64\n    def alpha", "range-of-times"
     ),
+    Mutant(VP, "torch.sqrt(self.schedule.rate(t))", "torch.sqrt(0.1 + 19.9 * t)", "other-parameters"),
     Mutant(SUB_VP, "expm1(-2.0 *", "expm1(-1.0 *", "moment-equations"),
     Mutant(SUB_VP, "torch.asinh(0.5 *", "torch.asinh(1.0 *", "time-inverts"),
     Mutant(SUB_VP, "-B - 2.0 * torch.log", "-B - torch.log", "log-snr"),

@@ -38,6 +38,7 @@ ENERGIES = (
     Mutated(LANGEVIN, "temperature / self.friction))", "temperature))", "own-law", VISCOUS),
     Mutated(LANGEVIN, ", x) / self.friction", ", x)", "own-law", VISCOUS),
     Mutated(LANGEVIN, "potential(x) / self.temperature", "potential(x)", "own-law", WARM),
+    Mutated(LANGEVIN, ", x) / self.friction", ", x)", "other-parameters", {"potential": skewed}),
     Mutated(LANGEVIN, "noise.uniform(shape, dtype=dtype", "torch.rand(shape, dtype=dtype", "prior"),
     Mutated(OVERDAMPED, "x + expand(a, x) * force", "x - expand(a, x) * force", "samples-the-law"),
     Mutated(OVERDAMPED, "(2.0 * heat * a).sqrt()", "(0.5 * heat * a).sqrt()", "samples-the-law"),

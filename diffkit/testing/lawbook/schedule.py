@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffkit.interfaces.schedule import Schedule
 from diffkit.testing.lawbook.base import book_of, ensure, ensure_close
+from diffkit.testing.lawbook.others import hold_for_others
 from diffkit.testing.lawbook.slopes import ensure_slope, times_between
 
 __all__ = ["LAWS"]
@@ -107,6 +108,14 @@ def batch_independent(schedule: Schedule) -> None:
         ensure_close(function(t), single, 1e-13 * single.abs(), what, t)
 
 
+def other_parameters(schedule: Schedule) -> None:
+    """With each of its numbers changed in turn, as far as its validator accepts, B is still increasing, with
+    beta as its derivative and time as its inverse: no formula is right for the defaults alone."""
+    hold_for_others(
+        "schedule", schedule, range_of_times, rate_is_derivative, mean_rate, integral_increases, time_inverts
+    )
+
+
 LAWS = book_of(
     "schedule",
     range_of_times,
@@ -116,4 +125,5 @@ LAWS = book_of(
     time_inverts,
     precision,
     batch_independent,
+    other_parameters,
 )

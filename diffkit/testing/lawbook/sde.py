@@ -12,6 +12,7 @@ from diffkit.noise import Noise
 from diffkit.tensors import expand
 from diffkit.testing.exact import MixtureProblem
 from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure, ensure_close
+from diffkit.testing.lawbook.others import hold_for_others
 from diffkit.testing.lawbook.slopes import ensure_slope, times_between
 
 __all__ = ["LAWS"]
@@ -283,6 +284,13 @@ def own_law(sde: SDE) -> None:
         )
 
 
+def other_parameters(sde: SDE) -> None:
+    """With each of its numbers or its schedule's changed in turn, as far as validators accept, marginals,
+    transitions and coefficients still belong to one another: no formula is right for the defaults alone."""
+    checks = log_snr, time_inverts, moment_equations, derivatives, composition, stationary, own_law
+    hold_for_others("sde", sde, range_of_times, *checks)
+
+
 LAWS = book_of(
     "sde",
     range_of_times,
@@ -300,4 +308,5 @@ LAWS = book_of(
     shapes,
     stationary,
     own_law,
+    other_parameters,
 )
