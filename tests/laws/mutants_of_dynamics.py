@@ -18,6 +18,18 @@ SCHEDULES = (
     ),
     Mutant(LINEAR, "return t * (self.beta_min", "return t * (t.mean() + self.beta_min", "batch-independent"),
     Mutant(COSINE, "    @float64\n", "", "precision"),
+    Mutant(
+        LINEAR,
+        "t * (self.beta_max - self.beta_min)\n\n",
+        "t * (self.beta_max - self.beta_min) * torch.where((t > 0.503) & (t < 0.506), 1.01, 1.0)\n\n",
+        "mean-rate",
+    ),
+    Mutant(
+        LINEAR,
+        "return t * (self.beta_min + 0.5",
+        "return 1e-4 * (t > 0.5037) + t * (self.beta_min + 0.5",
+        "mean-rate",
+    ),
     Mutant(LINEAR, "root = torch", "root = -integral + torch", "time-inverts"),
     Mutant(COSINE, "tan(self._d(t)", "tan(0.5 * self._d(t)", "rate-is-derivative"),
     Mutant(COSINE, "return 0.9946", "return 1.2", "range-of-times"),
@@ -27,6 +39,13 @@ SCHEDULES = (
         "torch.tan(self._d(t) + self._a0).clamp(max=9.0)",
         "rate-is-derivative",
     ),
+    Mutant(
+        LINEAR,
+        "root = torch.sqrt(self.beta_min**2",
+        "root = torch.sqrt(0.1 * self.beta_min",
+        "other-parameters",
+    ),
+    Mutant(COSINE, "2.0 * (1.0 + self.s) / math.pi * d", "2.016 / math.pi * d", "other-parameters"),
     Mutant(GEOMETRIC, "return 2.0 * self", "return self", "rate-is-derivative"),
     Mutant(GEOMETRIC, "return 0.0", "return -0.1", "range-of-times"),
 )
@@ -74,6 +93,7 @@ PROCESSES = (
     Mutant(
         VP, "    @float64\n    def alpha", "    t_max = 1.5\n\n    @float64\n    def alpha", "range-of-times"
     ),
+    Mutant(VP, "torch.sqrt(self.schedule.rate(t))", "torch.sqrt(0.1 + 19.9 * t)", "other-parameters"),
     Mutant(SUB_VP, "expm1(-2.0 *", "expm1(-1.0 *", "moment-equations"),
     Mutant(SUB_VP, "torch.asinh(0.5 *", "torch.asinh(1.0 *", "time-inverts"),
     Mutant(SUB_VP, "-B - 2.0 * torch.log", "-B - torch.log", "log-snr"),
@@ -112,4 +132,11 @@ GRIDS = (
     Mutant(LOG_SNR, "times[0], times[-1] = start, stop", "pass", "exact-ends"),
     Mutant(KARRAS, "times[0], times[-1] = start, stop", "times[0] = start", "exact-ends"),
     Mutant(KARRAS, "-2.0 * self.rho * torch.log", "2.0 * self.rho * torch.log", "strictly-decreasing"),
+    Mutant(LOG_SNR, "1.0, steps + 1", "steps / (steps + 1), steps + 1", "refinement"),
+    Mutant(
+        UNIFORM,
+        "torch.linspace(start, stop, steps + 1, dtype=torch.float64)",
+        "torch.tensor([*(start - 1e-6 * i for i in range(steps)), stop], dtype=torch.float64)",
+        "refinement",
+    ),
 )

@@ -20,6 +20,8 @@ def skewed(x: Tensor) -> Tensor:
     return (x.flatten(1)[:, 0] - 1.0) ** 2
 
 
+VISCOUS, WARM = ({"potential": skewed, field: 2.0} for field in ("friction", "temperature"))
+
 ENERGIES = (
     Mutated(LANGEVIN, "return torch.full_like(t, math", "return t * torch.full_like(t, math", "stationary"),
     Mutated(LANGEVIN, "return torch.full_like(t, math", "return -torch.full_like(t, math", "stationary"),
@@ -31,6 +33,12 @@ ENERGIES = (
         "stationary",
         {"potential": skewed},
     ),
+    Mutated(LANGEVIN, "return -gradient", "return gradient", "own-law", {"potential": skewed}),
+    Mutated(LANGEVIN, "math.sqrt(2.0 * self", "math.sqrt(self", "own-law", {"potential": skewed}),
+    Mutated(LANGEVIN, "temperature / self.friction))", "temperature))", "own-law", VISCOUS),
+    Mutated(LANGEVIN, ", x) / self.friction", ", x)", "own-law", VISCOUS),
+    Mutated(LANGEVIN, "potential(x) / self.temperature", "potential(x)", "own-law", WARM),
+    Mutated(LANGEVIN, ", x) / self.friction", ", x)", "other-parameters", {"potential": skewed}),
     Mutated(LANGEVIN, "noise.uniform(shape, dtype=dtype", "torch.rand(shape, dtype=dtype", "prior"),
     Mutated(OVERDAMPED, "x + expand(a, x) * force", "x - expand(a, x) * force", "samples-the-law"),
     Mutated(OVERDAMPED, "(2.0 * heat * a).sqrt()", "(0.5 * heat * a).sqrt()", "samples-the-law"),

@@ -128,6 +128,12 @@ OPERATORS = (
     Mutant(SUPER_RESOLUTION, "/ math.prod(self.factor for _ in shape[1:])", "/ self.factor", "adjoint"),
     Mutant(
         SUPER_RESOLUTION,
+        "math.prod(self.factor for _ in shape[1:])",
+        "(math.prod(shape[1:]) / y.shape[-1] ** len(shape[1:]))",
+        "adjoint",
+    ),
+    Mutant(
+        SUPER_RESOLUTION,
         "x.reshape(*x.shape[:2], *blocks).mean(inner)",
         "x.reshape(*x.shape[:2], *blocks).amax(inner)",
         "linear",

@@ -59,7 +59,7 @@ def test_a_fitted_grid() -> None:
         flat_mixture(3).model(sde), sampler="ddim", steps=8, shape=(3,), count=2, trials=5
     )
     found = judged("grid", grid)
-    assert found == {"passed": 4, "not-applicable": 0}
+    assert found == {"passed": 4, "not-applicable": 1}
 
 
 @pytest.mark.prove

@@ -15,7 +15,10 @@ from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure, ensure_
 
 __all__ = ["LAWS"]
 
-_SHAPES: tuple[tuple[int, ...], ...] = ((1, 8, 8), (3, 8, 8), (1, 16, 16), (3, 16, 16), (1, 64), (4,))
+_SHAPES: tuple[tuple[int, ...], ...] = (
+    *((1, 8, 8), (3, 8, 8), (1, 16, 16), (3, 16, 16), (1, 64), (4,)),
+    *((1, 8, 12), (3, 16, 8)),  # wide and tall: in a square one, height and width may be confused unseen
+)
 
 
 def _served(operator: Operator) -> list[tuple[int, ...]]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffkit.interfaces.schedule import Schedule
 from diffkit.testing.lawbook.base import book_of, ensure, ensure_close
+from diffkit.testing.lawbook.others import hold_for_others
 from diffkit.testing.lawbook.slopes import ensure_slope, times_between
 
 __all__ = ["LAWS"]
@@ -28,6 +29,26 @@ def rate_is_derivative(schedule: Schedule) -> None:
     rate = schedule.rate(t)
     ensure((rate >= 0.0).all(), f"beta falls to {float(rate.min()):.9g}")
     ensure_slope(schedule.integral, rate, t, schedule.t_max, "beta")
+
+
+def mean_rate(schedule: Schedule) -> None:
+    """In each of a thousand equal cells [t, u], (B(u) - B(t)) / (u - t) lies between the least and the
+    largest beta: a rate that is wrong for a short while, or a B that jumps, shows in no slope beside it."""
+    t = torch.linspace(schedule.t_min, schedule.t_max, 1001, dtype=torch.float64)
+    B, width = schedule.integral(t), t.diff()
+    # The mean of a parabola lies between its values at nine places, and so does that of a kink or a step.
+    shares = torch.linspace(0.0, 1.0, 9, dtype=torch.float64)
+    rate = schedule.rate(torch.lerp(t[:-1, None], t[1:, None], shares))
+    mean, least, largest = B.diff() / width, rate.amin(1), rate.amax(1)
+    # The difference of B loses digits of double precision; beta may be no better than single precision.
+    slack = 1e-14 * B[1:].abs() / width + 1e-6 * largest.abs()
+    wrong = ~((mean >= least - slack) & (mean <= largest + slack))
+    place = int(wrong.int().argmax())
+    ensure(
+        ~wrong.any(),
+        f"from t = {float(t[place]):.9g} to {float(t[place + 1]):.9g} beta is {float(least[place]):.9g} to "
+        f"{float(largest[place]):.9g}, and B grows by {float(mean[place]):.9g} a unit of time",
+    )
 
 
 def integral_increases(schedule: Schedule) -> None:
@@ -87,12 +108,22 @@ def batch_independent(schedule: Schedule) -> None:
         ensure_close(function(t), single, 1e-13 * single.abs(), what, t)
 
 
+def other_parameters(schedule: Schedule) -> None:
+    """With each of its numbers changed in turn, as far as its validator accepts, B is still increasing, with
+    beta as its derivative and time as its inverse: no formula is right for the defaults alone."""
+    hold_for_others(
+        "schedule", schedule, range_of_times, rate_is_derivative, mean_rate, integral_increases, time_inverts
+    )
+
+
 LAWS = book_of(
     "schedule",
     range_of_times,
     rate_is_derivative,
+    mean_rate,
     integral_increases,
     time_inverts,
     precision,
     batch_independent,
+    other_parameters,
 )

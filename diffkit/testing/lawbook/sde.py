@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from diffkit.compatibility import PRIOR_TOLERANCE, Selection, check
+from diffkit.interfaces.model import Model
 from diffkit.interfaces.sde import SDE, GaussianSDE
 from diffkit.noise import Noise
 from diffkit.tensors import expand
 from diffkit.testing.exact import MixtureProblem
 from diffkit.testing.lawbook.base import NotApplicable, book_of, ensure, ensure_close
+from diffkit.testing.lawbook.others import hold_for_others
 from diffkit.testing.lawbook.slopes import ensure_slope, times_between
 
 __all__ = ["LAWS"]
@@ -254,6 +256,41 @@ def stationary(sde: SDE) -> None:
     ensure_close(jacobian, jacobian.mT, 1e-5 * (1.0 + jacobian.abs()), "an element of the drift's Jacobian")
 
 
+def own_law(sde: SDE) -> None:
+    """Where one law is to stay as it is, and the process names it by model(): the drift is g^2/2 times the
+    score of that law, and the score is -grad E. A drift uphill, or a temperature or friction that one of them
+    lacks, would come to rest at another law."""
+    if "sde.stationary" not in sde.provides:
+        raise NotApplicable("its law changes in time")
+    if "sde.model-drift" in sde.provides:
+        raise NotApplicable("the drift is the model's, and so is the law")
+    model: Model = getattr(sde, "model", Model)()
+    if not model.offers & {"score", "energy"}:
+        raise NotApplicable("it names no law: it has no model() that offers a score or an energy")
+    x = Noise(seed=0, index=torch.arange(5)).normal((5, 3), dtype=torch.float64)
+    t = torch.tensor(0.5 * (sde.t_min + sde.t_max), dtype=torch.float64)
+    scores = {}
+    if "score" in model.offers:
+        scores["score"] = model.score(x, t)
+    if "energy" in model.offers:
+        point = x.clone().requires_grad_(True)
+        scores["-grad E"] = -torch.autograd.grad(model.energy(point).sum(), point)[0]
+    for what, score in scores.items():
+        rest = 0.5 * sde.diffusion(t) ** 2 * score
+        # Both are the same gradient: what they may differ by is rounding, in single precision at the worst.
+        tolerance = 1e-6 * (1.0 + rest.abs())
+        ensure_close(
+            sde.drift(x, t), rest, tolerance, f"the drift, against g^2/2 times the {what} of model(),"
+        )
+
+
+def other_parameters(sde: SDE) -> None:
+    """With each of its numbers or its schedule's changed in turn, as far as validators accept, marginals,
+    transitions and coefficients still belong to one another: no formula is right for the defaults alone."""
+    checks = log_snr, time_inverts, moment_equations, derivatives, composition, stationary, own_law
+    hold_for_others("sde", sde, range_of_times, *checks)
+
+
 LAWS = book_of(
     "sde",
     range_of_times,
@@ -270,4 +307,6 @@ LAWS = book_of(
     precision,
     shapes,
     stationary,
+    own_law,
+    other_parameters,
 )
