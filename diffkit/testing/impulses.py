@@ -55,7 +55,8 @@ class Impulses(Noise):
         z = torch.zeros(tuple(shape), dtype=dtype, device=device)
         if (self.path, draw) in self.at:
             rows, elements = self.at[self.path, draw]
-            z.flatten(1)[rows, elements] = 1.0
+            there = elements < z[0].numel()  # a draw may be smaller than the state
+            z.flatten(1)[rows[there], elements[there]] = 1.0
         return z
 
     def uniform(
@@ -92,19 +93,29 @@ class AffineMap:
 
 
 def affine_map(
-    sampler: Sampler, sde: GaussianSDE, problem: ExactProblem, times: Sequence[Tensor | None]
+    sampler: Sampler,
+    sde: GaussianSDE,
+    problem: ExactProblem,
+    times: Sequence[Tensor | None],
+    shape: tuple[int, ...] | None = None,
 ) -> AffineMap:
-    """The map of a whole run over `times`; a last None is the final denoise, as in the sampling loop."""
+    """The map of a whole run over `times`; a last None is the final denoise, as in the sampling loop.
+
+    Args:
+        shape: of the samples that the sampler is given; (D,) by default.
+    """
     dim = problem.dim
+    shape = (dim,) if shape is None else shape
     scout = Impulses(seed=0, index=torch.arange(1))
-    _run(sampler, sde, problem, times, torch.zeros(1, dim, dtype=torch.float64), scout)
+    _run(sampler, sde, problem, times, torch.zeros(1, *shape, dtype=torch.float64), scout)
     draws = list(scout.asked)
     rows = 1 + dim + dim * len(draws)
     x = torch.zeros(rows, dim, dtype=torch.float64)
     elements = torch.arange(dim)
     x[1 + elements, elements] = 1.0
     at = {draw: (1 + dim * (j + 1) + elements, elements) for j, draw in enumerate(draws)}
-    end = _run(sampler, sde, problem, times, x, Impulses(seed=0, index=torch.arange(rows), at=at))
+    noise = Impulses(seed=0, index=torch.arange(rows), at=at)
+    end = _run(sampler, sde, problem, times, x.reshape(rows, *shape), noise).flatten(1)
     columns = (end[1:] - end[0]).reshape(1 + len(draws), dim, dim).mT
     return AffineMap(offset=end[0], start=columns[0], draws=columns[1:], order=tuple(draws))
 
@@ -115,15 +126,17 @@ def propagate_moments(
     problem: ExactProblem,
     times: Sequence[Tensor | None],
     initial: tuple[Tensor, Tensor] | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mean (D,) and covariance (D, D) at the end of a run of an affine sampler on Gaussian data.
 
     Args:
         times: of the run; a last None is the final denoise.
         initial: moments at the first time; by default those of the exact marginal.
+        shape: of the samples that the sampler is given; (D,) by default.
     """
     moments = problem.moments(sde, times[0]) if initial is None else initial
-    return affine_map(sampler, sde, problem, times).moments(*moments)
+    return affine_map(sampler, sde, problem, times, shape).moments(*moments)
 
 
 def _run(

@@ -12,6 +12,7 @@ SUPER_RESOLUTION, BLUR = "operators.super_resolution SuperResolution", "operator
 
 GUIDED = {"label": (0, 1, 2), "scale": 3.0}
 STATE = {"method": "state"}
+REPLACED = {"method": "replacement"}
 
 CONDITIONERS = (
     Mutant(
@@ -109,7 +110,39 @@ CONDITIONERS = (
         "return self.strength > 0.0 and",
         "return",
         "zero-strength",
-        {"method": "replacement"},
+        REPLACED,
+        MEASURED,
+    ),
+    Mutant(GUIDANCE, "unconditional + expand", "unconditional - expand", "asked-class-favoured", GUIDED),
+    Mutant(
+        GUIDANCE,
+        "self.labels(problem.index, model.classes))",
+        "(self.labels(problem.index, model.classes) + 1) % 3)",
+        "asked-class-favoured",
+        GUIDED,
+    ),
+    Mutant(
+        GUIDANCE,
+        "self.labels(problem.index, model.classes))",
+        "0 * self.labels(problem.index, model.classes))",
+        "asked-class-favoured",
+        GUIDED,
+    ),
+    Mutant(IMPUTATION, "finished = imposed", "pass", "observed-kept"),
+    Mutant(
+        IMPUTATION,
+        "expand(sde.sigma(s), x) * measured.operator.apply(z)",
+        "0.0",
+        "observed-noised",
+        REPLACED,
+        MEASURED,
+    ),
+    Mutant(
+        IMPUTATION,
+        "        if s is None:\n            return self.imposed(measured, x)\n        sde",
+        "        if s is None or True:\n            return self.imposed(measured, x)\n        sde",
+        "observed-noised",
+        REPLACED,
         MEASURED,
     ),
 )

@@ -88,4 +88,30 @@ SAMPLERS = (
     Mutant(PC, "norm = per_sample_norm(score)", "norm = per_sample_norm(score).mean()", "batch-invariance"),
     Mutant(HEUN, "(eps_t + eps_s)", "(eps_t + eps_t)", "order"),
     Mutant(HEUN, "rho_t**2)", "rho_t)", "weak-order", {"s_churn": 8.0}),
+    Mutant(
+        DDIM,
+        "noise.normal_like(x)",
+        "noise.normal((len(x), *x.shape[1:2], *(1 for _ in x.shape[2:])), dtype=x.dtype)",
+        "moments-from-the-start",
+        {"eta": 1.0},
+    ),
+    Mutant(
+        DDIM,
+        "noise.normal_like(x)",
+        "noise.normal((len(x), 1, *x.shape[2:]) if x.ndim > 2 else x.shape, dtype=x.dtype)",
+        "moments-from-the-start",
+        {"eta": 1.0},
+    ),
+    Mutant(
+        EM,
+        "noise.normal_like(x)",
+        "noise.normal_like(x) * (t < 0.9 * problem.sde.t_max)",
+        "moments-from-the-start",
+    ),
+    Mutant(
+        PC,
+        "norm = per_sample_norm(score).clamp(min=float(least))",
+        "norm = score.norm(dim=1).reshape(len(x), -1)[:, 0]",
+        "samples-the-law",
+    ),
 )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, cast, final
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,14 +40,14 @@ def _model(sde: GaussianSDE) -> LabelledModel:
 
 
 def _state(
-    sde: GaussianSDE, particles: int = 1, dtype: torch.dtype = torch.float64
+    sde: GaussianSDE, particles: int = 1, dtype: torch.dtype = torch.float64, count: int = 4
 ) -> tuple[Problem, Tensor, Tensor]:
-    """A bare problem of four samples, a time in the middle, and a state at that time."""
-    index = torch.arange(4).repeat_interleave(particles)
+    """A bare problem of `count` samples, a time in the middle, and a state at that time."""
+    index = torch.arange(count).repeat_interleave(particles)
     t = torch.tensor(0.5 * (sde.t_min + sde.t_max), dtype=torch.float64)
     x = (
         flat_mixture(64)
-        .draw_at(sde, t, Noise(seed=0, index=torch.arange(4)).split(particles), _SHAPE)
+        .draw_at(sde, t, Noise(seed=0, index=torch.arange(count)).split(particles), _SHAPE)
         .to(dtype)
     )
     times = (
@@ -84,6 +85,55 @@ def _sampled(conditioner: Conditioner, *, seed: int = 0, batch_size: int = 64) -
         batch_size=batch_size,
         dtype=torch.float64,
     )
+
+
+def _ends(sde: GaussianSDE, *conditioners: Conditioner) -> SampleResult:
+    """Enough samples that each of three classes is asked for several times."""
+    return sample(
+        _model(sde),
+        sampler=_SAMPLER,
+        steps=_STEPS,
+        shape=(24, *_SHAPE),
+        conditioners=conditioners,
+        dtype=torch.float64,
+    )
+
+
+def _at_strength(conditioner: Conditioner, value: float) -> Conditioner | None:
+    """The conditioner at another strength, at all times; None where it has no such field."""
+    known = settings(type(conditioner)).keys()
+    fields = {"strength", "scale"} & known
+    if not fields:
+        return None
+    changes: dict[str, Any] = dict.fromkeys(fields, value) | (
+        {"interval": None} if "interval" in known else {}
+    )
+    changed: Conditioner = attrs.evolve(cast("Any", conditioner), **changes)
+    return changed
+
+
+def _bent(conditioner: Conditioner, sde: GaussianSDE, bare: SampleResult) -> SampleResult:
+    """Samples under the conditioner; at strength 1 where its own, which may be 0, changes nothing."""
+    result = _ends(sde, conditioner)
+    strong = _at_strength(conditioner, 1.0) if torch.equal(result.x, bare.x) else None
+    return result if strong is None else _ends(sde, strong)
+
+
+def _observed(conditioner: Conditioner, index: Tensor) -> tuple[Tensor, Tensor]:
+    """What was observed of each sample, and where, (B, *shape)."""
+    if not {"observed", "mask"} <= settings(type(conditioner)).keys():
+        raise NotApplicable("it has no fields `observed` and `mask`")
+    found = []
+    for field in ("observed", "mask"):
+        given = getattr(conditioner, field)
+        if not isinstance(given, (Tensor, np.ndarray)) or given.shape[-3:] != _SHAPE:
+            raise NotApplicable("`observed` and `mask` are no arrays of samples once it has the data")
+        rows = torch.as_tensor(given).reshape(-1, *_SHAPE)
+        found.append(rows[index % len(rows)])
+    observed, mask = found[0].to(torch.float64), found[1].bool()
+    if not bool(mask.any()):
+        raise NotApplicable("its mask hides every element")
+    return observed, mask
 
 
 def _on_prepared(law: Law) -> Callable[[Conditioner], None]:
@@ -208,12 +258,9 @@ def honest_nfe(conditioner: Conditioner) -> None:
 
 def zero_strength(conditioner: Conditioner) -> None:
     """With strength 0 (or a scale of 0) samples are those of no conditioner, bit by bit."""
-    known = settings(type(conditioner)).keys()
-    fields = {"strength", "scale"} & known
-    if not fields:
+    off = _at_strength(conditioner, 0.0)
+    if off is None:
         raise NotApplicable("it has no field `strength` or `scale`")
-    changes: dict[str, Any] = dict.fromkeys(fields, 0.0) | ({"interval": None} if "interval" in known else {})
-    off: Conditioner = attrs.evolve(cast("Any", conditioner), **changes)
     for name, sde in processes_for(conditioner):
         given: dict[str, Any] = {
             "sampler": _SAMPLER,
@@ -240,6 +287,59 @@ def exact_where_declared(conditioner: Conditioner) -> None:
         ensure(off <= 1e-9, f"on {name} it is {off:.3g} away from both")
 
 
+def asked_class_favoured(conditioner: Conditioner) -> None:
+    """Of the samples asked for a class, the mean of log p(class | x_0) by the exact classifier is larger than
+    without the conditioner, or all are of the class: guidance goes to the class that is recorded."""
+    for name, sde in processes_for(conditioner):
+        bare = _ends(sde)
+        bent = _bent(conditioner, sde, bare)
+        asked = bent.label.clamp(min=0)[:, None]
+        if bool((bent.label < 0).all()):
+            raise NotApplicable("it asks for no class")
+        level = torch.tensor(sde.t_min, dtype=torch.float64)
+        before, after = (_model(sde).logits(x, level).log_softmax(1) for x in (bare.x, bent.x))
+        for label in sorted(set(bent.label.tolist()) - {-1}):
+            rows = bent.label == label
+            gain = float((after - before).gather(1, asked)[rows].mean())
+            hits = int((after[rows].argmax(1) == label).sum())
+            ensure(
+                gain > 0.0 or hits == int(rows.sum()),
+                f"on {name}, of {int(rows.sum())} samples asked for class {label}, {hits} are of it, and "
+                f"log p({label} | x_0) changes by {gain:.3g} in the mean",
+            )
+
+
+def observed_kept(conditioner: Conditioner) -> None:
+    """Where `mask` is 1, clean sample i is row i of `observed` (modulo their number), bit by bit."""
+    for name, sde in processes_for(conditioner):
+        bare = _ends(sde)
+        observed, mask = _observed(conditioner, bare.index)
+        off = (_bent(conditioner, sde, bare).x - observed)[mask].abs()
+        ensure((off == 0.0).all(), f"on {name} an observed element is {float(off.max()):.3g} off")
+
+
+def observed_noised(conditioner: Conditioner) -> None:
+    """An observed part that is put in between steps follows the marginal, N(alpha_s y, sigma_s^2): mean and
+    variance of (x_s - alpha_s y) / sigma_s are 0 and 1 within five standard errors."""
+    for name, sde in processes_for(conditioner):
+        problem, x, s = _state(sde, conditioner.particles, count=64)
+        observed, mask = _observed(conditioner, problem.index)
+        t = torch.tensor(sde.t_max, dtype=torch.float64)
+        noise = Noise(seed=1, index=torch.arange(64)).split(conditioner.particles)
+        _, memory = conditioner.after_step(problem, None, x, None, t, None, noise.stream("start"))
+        put, other = (
+            conditioner.after_step(problem, x, x_s, t, s, memory, noise)[0][mask] for x_s in (x, x + 1.0)
+        )
+        if not torch.allclose(put, other, rtol=0.0, atol=1e-9):
+            raise NotApplicable("it leaves the observed part to the sampler, up to the last step")
+        z = (put - sde.alpha(s) * observed[mask]) / sde.sigma(s)
+        mean, variance, count = float(z.mean()), float(z.square().mean()), z.numel()
+        ensure(
+            abs(mean) < 5.0 * count**-0.5 and abs(variance - 1.0) < 5.0 * (2.0 / count) ** 0.5,
+            f"on {name} the mean is {mean:.3g} and the variance {variance:.3g}, of {count} elements",
+        )
+
+
 LAWS = tuple(
     attrs.evolve(law, check=_on_prepared(law))
     for law in book_of(
@@ -254,5 +354,8 @@ LAWS = tuple(
         honest_nfe,
         zero_strength,
         exact_where_declared,
+        asked_class_favoured,
+        observed_kept,
+        observed_noised,
     )
 )

@@ -22,6 +22,7 @@ LAWS = book_of(
     manners.transition_is_the_step,
     accuracy.order,
     accuracy.weak_order,
+    accuracy.moments_from_the_start,
     accuracy.point_mass,
     accuracy.there_and_back,
     accuracy.tolerance,
