@@ -31,6 +31,12 @@ from diffkit.testing.lawbook.objective_logits import (
     logits_are_the_posterior,
     no_label_no_loss,
 )
+from diffkit.testing.lawbook.objective_network import (
+    batch_is_left_alone,
+    labels_reach_the_network,
+    levels_are_of_the_process,
+    training_sees_both_halves,
+)
 from diffkit.testing.lawbook.partners import flat_mixture, processes_for
 
 __all__ = ["LAWS"]
@@ -197,6 +203,10 @@ LAWS = book_of(
     unit_input,
     loss_is_pure,
     gradient_flows,
+    labels_reach_the_network,
+    levels_are_of_the_process,
+    training_sees_both_halves,
+    batch_is_left_alone,
     logits_are_the_posterior,
     least_at_the_exact_posterior,
     no_label_no_loss,
