@@ -16,7 +16,7 @@ SCORE, EDM, CLASSIFICATION = (
     "objectives.classification Classification",
 )
 PREDICTION, NOISED = ("objectives._prediction",), ("objectives._noised", "objectives._prediction")
-LABELS, LEVELS = "labels-reach-the-network", "levels-are-of-the-process"
+LABELS, LEVELS, COUNTS = "labels-reach-the-network", "levels-are-of-the-process", "every-example-counts"
 HALVES, ALONE = "training-sees-both-halves", "batch-is-left-alone"
 SIMPLE, RESIDUAL = "networks.simple_unet SimpleUNet", "networks.residual_unet ResidualUNet"
 NORMALIZED = "datasets.normalized Normalized"
@@ -148,6 +148,9 @@ OBJECTIVES = (
     Mutant(NOISE, "alpha=alpha, sigma=sigma)", "alpha=sigma, sigma=alpha)", LEVELS, {}, NOISED),
     Mutant(EDM, "alpha=alpha, sigma=sigma)", "alpha=alpha, sigma=sigma**2)", LEVELS, {}, NOISED),
     Mutant(CLASSIFICATION, "sigma=sigma)", "sigma=sigma / alpha)", LEVELS, {}, ("objectives._noised",)),
+    Mutant(NOISE, "(weight * self", "(weight * (expand(t, weight) < 0.5) * self", COUNTS, {}, PREDICTION),
+    Mutant(NOISE, "return torch.ones_like(t)", "return torch.where(t < 0.9, 1.0, -1.0)", COUNTS),
+    Mutant(NOISE, "return error.square() if", "return error.square() - 1.0 if", "zero-at-the-target"),
     Mutant(
         NOISE,
         "(sde.t_max - sde.t_min) * quantile",
