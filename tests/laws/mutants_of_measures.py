@@ -5,6 +5,11 @@ from __future__ import annotations
 from mutation import Mutant
 
 FID, KID, SCORE = "metrics.fid FID", "metrics.kid KID", "metrics.inception_score InceptionScore"
+PAIRS, NEAREST = (
+    "metrics.precision_recall PrecisionRecall",
+    "metrics.nearest_training NearestTraining",
+)
+BEST = "best-at-the-reference"
 MOMENTS = ("metrics._moments", "metrics._dealt")
 
 METRICS = (
@@ -47,4 +52,16 @@ METRICS = (
     Mutant(
         SCORE, "torch.isfinite(probability).all() and torch.isfinite(negentropy).all()", "True", "refuses-nan"
     ),
+    Mutant(FID, 'distances_to(reference, "FID")', 'distances_to(groups[0], "FID")', BEST),
+    Mutant(FID, "value = distance(whole)", "value = distance(reference)", BEST),
+    Mutant(KID, "return float(same - 2.0 * self.xy", "return -float(same - 2.0 * self.xy", BEST),
+    Mutant(PAIRS, "return True", "return False", BEST),
+    Mutant(
+        PAIRS,
+        "_share(samples, reference, self",
+        "_share(samples, samples, self",
+        BEST,
+        {"figure": "precision"},
+    ),
+    Mutant(NEAREST, "value, error = _mean(samples)", "value, error = _mean(held_out)", BEST),
 )

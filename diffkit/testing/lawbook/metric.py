@@ -172,6 +172,37 @@ def packing(metric: Metric) -> None:
     _same(metric.finish(metric.merge(again, samples)), whole, "unpacked, merged the other way round")
 
 
+def best_at_the_reference(metric: Metric) -> None:
+    """Samples that are the reference are better, by `higher_is_better`, than with either side moved by three
+    deviations; else a side is not looked at, or worse is taken for better."""
+    if "reference" not in metric.needs:
+        raise NotApplicable("it needs no reference")
+    reference, held_out = _examples("reference"), _examples("held-out")
+    samples = attrs.evolve(reference, source="samples")
+    sign = 1.0 if metric.higher_is_better else -1.0
+
+    def figure(*batches: Batch) -> float:
+        given = (*batches, held_out) if "held-out" in metric.needs else batches
+        return metric.finish(_state(metric, given)).value
+
+    best = figure(samples, reference)
+    for side, moved in (
+        ("samples", figure(_moved(samples), reference)),
+        ("reference", figure(samples, _moved(reference))),
+    ):
+        ensure(sign * best > sign * moved, f"it is {best:.6g}, and {moved:.6g} where the {side} moved")
+
+
+def _moved(batch: Batch) -> Batch:
+    """Pixels and features three deviations further, and the first class three of its logit's likelier."""
+    assert batch.features is not None
+    assert batch.logits is not None
+    first = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    return attrs.evolve(
+        batch, x=batch.x + 1.5, features=batch.features + 3.0, logits=batch.logits + 6.0 * first
+    )
+
+
 def measurement(metric: Metric) -> None:
     """The value is finite, its error None or finite and >= 0, its details JSON-ready; again the same."""
     found = metric.finish(_state(metric, _batches(metric, 16)))
@@ -195,4 +226,5 @@ LAWS = book_of(
     states_are_values,
     refuses_nan,
     refuses_one_example,
+    best_at_the_reference,
 )
