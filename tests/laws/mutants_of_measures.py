@@ -5,11 +5,12 @@ from __future__ import annotations
 from mutation import Mutant
 
 FID, KID, SCORE = "metrics.fid FID", "metrics.kid KID", "metrics.inception_score InceptionScore"
-PAIRS, NEAREST = (
+PAIRS, NEAREST, ELBO = (
     "metrics.precision_recall PrecisionRecall",
     "metrics.nearest_training NearestTraining",
+    "metrics.elbo ELBO",
 )
-BEST = "best-at-the-reference"
+BEST, COUNT = "best-at-the-reference", "count-is-of-the-samples"
 MOMENTS = ("metrics._moments", "metrics._dealt")
 
 METRICS = (
@@ -64,4 +65,9 @@ METRICS = (
         {"figure": "precision"},
     ),
     Mutant(NEAREST, "value, error = _mean(samples)", "value, error = _mean(held_out)", BEST),
+    Mutant(FID, "count=whole.count", "count=reference.count", COUNT),
+    Mutant(FID, "count=whole.count", "count=whole.count + reference.count", COUNT),
+    Mutant(SCORE, "count=int(count.sum())", "count=self.splits", COUNT),
+    Mutant(NEAREST, "count=state.samples.seen", "count=count", COUNT),
+    Mutant(ELBO, "count=len(decoder)", "count=len(decoder) * steps", COUNT),
 )

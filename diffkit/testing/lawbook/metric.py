@@ -203,6 +203,19 @@ def _moved(batch: Batch) -> Batch:
     )
 
 
+def count_is_of_the_samples(metric: Metric) -> None:
+    """`count` is the number of samples, of 40 beside 60 of any other source; where the figure is the model's
+    own, at most that of the held-out examples; else the figure seems to rest on more than it does."""
+    own = "model" in metric.needs
+    counted: Source = "held-out" if own else "samples"
+    batches = [
+        _rows(batch, torch.arange(40)) if batch.source == counted else batch
+        for batch in _batches(metric, _COUNT)
+    ]
+    count = metric.finish(_state(metric, batches)).count
+    ensure(2 <= count <= 40 if own else count == 40, f"of 40 {counted} examples it is {count}")
+
+
 def measurement(metric: Metric) -> None:
     """The value is finite, its error None or finite and >= 0, its details JSON-ready; again the same."""
     found = metric.finish(_state(metric, _batches(metric, 16)))
@@ -227,4 +240,5 @@ LAWS = book_of(
     refuses_nan,
     refuses_one_example,
     best_at_the_reference,
+    count_is_of_the_samples,
 )
