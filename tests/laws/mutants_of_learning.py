@@ -145,6 +145,13 @@ OBJECTIVES = (
         {},
         PREDICTION,
     ),
+    Mutant(CLASSIFICATION, "process, x_t, t, None)", "process, x_t, t, batch.label)", "answer-is-not-told"),
+    Mutant(
+        CLASSIFICATION,
+        "return loss, state, {",
+        "return loss * (t < 0.5), state, {",
+        "every-label-counts",
+    ),
     Mutant(NOISE, "alpha=alpha, sigma=sigma)", "alpha=sigma, sigma=alpha)", LEVELS, {}, NOISED),
     Mutant(EDM, "alpha=alpha, sigma=sigma)", "alpha=alpha, sigma=sigma**2)", LEVELS, {}, NOISED),
     Mutant(CLASSIFICATION, "sigma=sigma)", "sigma=sigma / alpha)", LEVELS, {}, ("objectives._noised",)),

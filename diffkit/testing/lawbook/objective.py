@@ -27,11 +27,13 @@ from diffkit.testing.lawbook.objective_energy import (
     state_carries_on,
 )
 from diffkit.testing.lawbook.objective_logits import (
+    every_label_counts,
     least_at_the_exact_posterior,
     logits_are_the_posterior,
     no_label_no_loss,
 )
 from diffkit.testing.lawbook.objective_network import (
+    answer_is_not_told,
     batch_is_left_alone,
     labels_reach_the_network,
     levels_are_of_the_process,
@@ -217,12 +219,14 @@ LAWS = book_of(
     loss_is_pure,
     gradient_flows,
     labels_reach_the_network,
+    answer_is_not_told,
     levels_are_of_the_process,
     training_sees_both_halves,
     batch_is_left_alone,
     logits_are_the_posterior,
     least_at_the_exact_posterior,
     no_label_no_loss,
+    every_label_counts,
     score_is_the_slope,
     data_sink_and_samples_rise,
     state_carries_on,

@@ -19,6 +19,7 @@ from diffkit.testing.lawbook.base import NotApplicable, ensure, ensure_close
 from diffkit.testing.lawbook.partners import partners_for, processes_for
 
 __all__ = [
+    "answer_is_not_told",
     "batch_is_left_alone",
     "labels_reach_the_network",
     "levels_are_of_the_process",
@@ -48,7 +49,7 @@ class _Network(nn.Module):
         if "model.energy" in self.provides:
             return answer + x.flatten(1).square().mean(1)
         if "model.logits" in self.provides:
-            return answer[:, None].expand(-1, _CLASSES)
+            return answer[:, None] * torch.arange(_CLASSES, dtype=x.dtype)
         return answer.reshape(-1, *(1,) * (x.ndim - 1)).expand_as(x)
 
 
@@ -97,6 +98,19 @@ def labels_reach_the_network(objective: Objective) -> None:
             ensure(found, f"on {name} the model answers with another class where {number} is asked for")
             none = number >= 0 or torch.equal(unasked, expected[2])
             ensure(none, f"on {name} the model asks for a class where none is given")
+
+
+def answer_is_not_told(objective: Objective) -> None:
+    """The loss of a classifier's network that answers by the label is that of one without a label; else the
+    network is told the class that it is asked for, and learns to repeat it."""
+    settled = _of_noised_data(objective, "logits")
+    for name, sde in processes_for(objective):
+        batch, label, noise = _given()
+        told, untold = (
+            settled.loss(_Network(settled, number), sde, batch, noise, None)[0] for number in (None, -1)
+        )
+        heard = label[told != untold].tolist()
+        ensure(not heard, f"on {name} the network is told {heard}")
 
 
 def levels_are_of_the_process(objective: Objective) -> None:
