@@ -194,7 +194,7 @@ def best_at_the_reference(metric: Metric) -> None:
 
 
 def _moved(batch: Batch) -> Batch:
-    """Pixels and features three deviations further, and the first class three of its logit's likelier."""
+    """Pixels, features and the first class's logit, three deviations up."""
     assert batch.features is not None
     assert batch.logits is not None
     first = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
@@ -206,7 +206,7 @@ def _moved(batch: Batch) -> Batch:
 def count_is_of_the_samples(metric: Metric) -> None:
     """`count` is the number of samples, of 40 beside 60 of any other source; where the figure is the model's
     own, at most that of the held-out examples; else the figure seems to rest on more than it does."""
-    own = "model" in metric.needs
+    own = {"model", "held-out"} <= metric.needs
     counted: Source = "held-out" if own else "samples"
     batches = [
         _rows(batch, torch.arange(40)) if batch.source == counted else batch
