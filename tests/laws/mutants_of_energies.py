@@ -71,4 +71,5 @@ ENERGIES = (
         STATE,
     ),
     Mutated(DIVERGENCE, JITTER, JITTER + ".flip(0)", STATE),
+    Mutated(DIVERGENCE, "data = batch.x + self", "data = batch.x.zero_() + self", "batch-is-left-alone"),
 )

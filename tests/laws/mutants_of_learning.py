@@ -16,6 +16,8 @@ SCORE, EDM, CLASSIFICATION = (
     "objectives.classification Classification",
 )
 PREDICTION, NOISED = ("objectives._prediction",), ("objectives._noised", "objectives._prediction")
+LABELS, LEVELS, COUNTS = "labels-reach-the-network", "levels-are-of-the-process", "every-example-counts"
+HALVES, ALONE = "training-sees-both-halves", "batch-is-left-alone"
 SIMPLE, RESIDUAL = "networks.simple_unet SimpleUNet", "networks.residual_unet ResidualUNet"
 NORMALIZED = "datasets.normalized Normalized"
 POINTS, DIGITS = "datasets.points Points", "datasets.digits Digits"
@@ -131,6 +133,50 @@ OBJECTIVES = (
         "gradient-flows",
         {},
         PREDICTION,
+    ),
+    Mutant(NOISE, "x_t, t, batch.label)", "x_t, t, None)", LABELS, {}, PREDICTION),
+    Mutant(NOISE, "x_t, t, batch.label)", "x_t, t, batch.label.flip(0))", LABELS, {}, PREDICTION),
+    Mutant(NOISE, "self.sde, x, t, label)", "self.sde, x, t, None)", LABELS, {}, PREDICTION),
+    Mutant(
+        NOISE,
+        "self.sde, x, t, label)",
+        "self.sde, x, t, t.new_zeros(len(x)) if label is None else label)",
+        LABELS,
+        {},
+        PREDICTION,
+    ),
+    Mutant(CLASSIFICATION, "process, x_t, t, None)", "process, x_t, t, batch.label)", "answer-is-not-told"),
+    Mutant(
+        CLASSIFICATION,
+        "return loss, state, {",
+        "return loss * (t < 0.5), state, {",
+        "every-label-counts",
+    ),
+    Mutant(NOISE, "alpha=alpha, sigma=sigma)", "alpha=sigma, sigma=alpha)", LEVELS, {}, NOISED),
+    Mutant(EDM, "alpha=alpha, sigma=sigma)", "alpha=alpha, sigma=sigma**2)", LEVELS, {}, NOISED),
+    Mutant(CLASSIFICATION, "sigma=sigma)", "sigma=sigma / alpha)", LEVELS, {}, ("objectives._noised",)),
+    Mutant(NOISE, "(weight * self", "(weight * (expand(t, weight) < 0.5) * self", COUNTS, {}, PREDICTION),
+    Mutant(NOISE, "return torch.ones_like(t)", "return torch.where(t < 0.9, 1.0, -1.0)", COUNTS),
+    Mutant(NOISE, "return error.square() if", "return error.square() - 1.0 if", "zero-at-the-target"),
+    Mutant(
+        NOISE,
+        "(sde.t_max - sde.t_min) * quantile",
+        "(sde.t_max - sde.t_min) * quantile / 2",
+        HALVES,
+        {},
+        NOISED,
+    ),
+    Mutant(EDM, "clamp(lowest, highest)", "clamp(0.0, highest)", HALVES, {}, NOISED),
+    Mutant(
+        NOISE,
+        "x_t = process.perturb(batch.x, t, eps)",
+        "x_t = batch.x.copy_(process.perturb(batch.x, t, eps))",
+        ALONE,
+        {},
+        PREDICTION,
+    ),
+    Mutant(
+        CLASSIFICATION, "batch.label, ignore_index=-1", "batch.label.clamp_(min=0), ignore_index=-1", ALONE
     ),
     Mutant(
         CLASSIFICATION,

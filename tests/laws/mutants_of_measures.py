@@ -5,6 +5,12 @@ from __future__ import annotations
 from mutation import Mutant
 
 FID, KID, SCORE = "metrics.fid FID", "metrics.kid KID", "metrics.inception_score InceptionScore"
+PAIRS, NEAREST, ELBO = (
+    "metrics.precision_recall PrecisionRecall",
+    "metrics.nearest_training NearestTraining",
+    "metrics.elbo ELBO",
+)
+BEST, COUNT = "best-at-the-reference", "count-is-of-the-samples"
 MOMENTS = ("metrics._moments", "metrics._dealt")
 
 METRICS = (
@@ -47,4 +53,21 @@ METRICS = (
     Mutant(
         SCORE, "torch.isfinite(probability).all() and torch.isfinite(negentropy).all()", "True", "refuses-nan"
     ),
+    Mutant(FID, 'distances_to(reference, "FID")', 'distances_to(groups[0], "FID")', BEST),
+    Mutant(FID, "value = distance(whole)", "value = distance(reference)", BEST),
+    Mutant(KID, "return float(same - 2.0 * self.xy", "return -float(same - 2.0 * self.xy", BEST),
+    Mutant(PAIRS, "return True", "return False", BEST),
+    Mutant(
+        PAIRS,
+        "_share(samples, reference, self",
+        "_share(samples, samples, self",
+        BEST,
+        {"figure": "precision"},
+    ),
+    Mutant(NEAREST, "value, error = _mean(samples)", "value, error = _mean(held_out)", BEST),
+    Mutant(FID, "count=whole.count", "count=reference.count", COUNT),
+    Mutant(FID, "count=whole.count", "count=whole.count + reference.count", COUNT),
+    Mutant(SCORE, "count=int(count.sum())", "count=self.splits", COUNT),
+    Mutant(NEAREST, "count=state.samples.seen", "count=count", COUNT),
+    Mutant(ELBO, "count=len(decoder)", "count=len(decoder) * steps", COUNT),
 )

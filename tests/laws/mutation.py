@@ -54,6 +54,8 @@ def mutated(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> Component:
     """The wrong component, from the changed source; the right one stays what every other module sees."""
     with pytest.MonkeyPatch.context() as patch:
         changed, *between = *mutant.helpers, mutant.module
+        # The right one first: were it imported while the changed helpers stand in, it would keep them.
+        importlib.import_module(f"{mutant.package}.{mutant.module}")
         module = _read(mutant.package, changed, patch, mutant)
         for name in between:
             module = _read(mutant.package, name, patch)

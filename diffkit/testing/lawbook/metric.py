@@ -172,6 +172,50 @@ def packing(metric: Metric) -> None:
     _same(metric.finish(metric.merge(again, samples)), whole, "unpacked, merged the other way round")
 
 
+def best_at_the_reference(metric: Metric) -> None:
+    """Samples that are the reference are better, by `higher_is_better`, than with either side moved by three
+    deviations; else a side is not looked at, or worse is taken for better."""
+    if "reference" not in metric.needs:
+        raise NotApplicable("it needs no reference")
+    reference, held_out = _examples("reference"), _examples("held-out")
+    samples = attrs.evolve(reference, source="samples")
+    sign = 1.0 if metric.higher_is_better else -1.0
+
+    def figure(*batches: Batch) -> float:
+        given = (*batches, held_out) if "held-out" in metric.needs else batches
+        return metric.finish(_state(metric, given)).value
+
+    best = figure(samples, reference)
+    for side, moved in (
+        ("samples", figure(_moved(samples), reference)),
+        ("reference", figure(samples, _moved(reference))),
+    ):
+        ensure(sign * best > sign * moved, f"it is {best:.6g}, and {moved:.6g} where the {side} moved")
+
+
+def _moved(batch: Batch) -> Batch:
+    """Pixels, features and the first class's logit, three deviations up."""
+    assert batch.features is not None
+    assert batch.logits is not None
+    first = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    return attrs.evolve(
+        batch, x=batch.x + 1.5, features=batch.features + 3.0, logits=batch.logits + 6.0 * first
+    )
+
+
+def count_is_of_the_samples(metric: Metric) -> None:
+    """`count` is the number of samples, of 40 beside 60 of any other source; where the figure is the model's
+    own, at most that of the held-out examples; else the figure seems to rest on more than it does."""
+    own = {"model", "held-out"} <= metric.needs
+    counted: Source = "held-out" if own else "samples"
+    batches = [
+        _rows(batch, torch.arange(40)) if batch.source == counted else batch
+        for batch in _batches(metric, _COUNT)
+    ]
+    count = metric.finish(_state(metric, batches)).count
+    ensure(2 <= count <= 40 if own else count == 40, f"of 40 {counted} examples it is {count}")
+
+
 def measurement(metric: Metric) -> None:
     """The value is finite, its error None or finite and >= 0, its details JSON-ready; again the same."""
     found = metric.finish(_state(metric, _batches(metric, 16)))
@@ -195,4 +239,6 @@ LAWS = book_of(
     states_are_values,
     refuses_nan,
     refuses_one_example,
+    best_at_the_reference,
+    count_is_of_the_samples,
 )

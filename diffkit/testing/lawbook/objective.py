@@ -27,9 +27,17 @@ from diffkit.testing.lawbook.objective_energy import (
     state_carries_on,
 )
 from diffkit.testing.lawbook.objective_logits import (
+    every_label_counts,
     least_at_the_exact_posterior,
     logits_are_the_posterior,
     no_label_no_loss,
+)
+from diffkit.testing.lawbook.objective_network import (
+    answer_is_not_told,
+    batch_is_left_alone,
+    labels_reach_the_network,
+    levels_are_of_the_process,
+    training_sees_both_halves,
 )
 from diffkit.testing.lawbook.partners import flat_mixture, processes_for
 
@@ -111,9 +119,9 @@ def zero_at_the_target(objective: Objective) -> None:
     for name, sde in processes_for(objective):
         exact = _loss(settled, _Oracle(settled, sde, problem), sde, problem)
         wrong = _loss(settled, _Oracle(settled, sde, problem, error=0.1), sde, problem)
-        ratio = float(exact.max() / wrong.mean())
         ensure(
-            ratio < 1e-6, f"on {name} it is {float(exact.max()):.3g}, and {float(wrong.mean()):.3g} beside it"
+            exact.abs().max() < 1e-6 * wrong.mean(),
+            f"on {name} it is {float(exact.max()):.3g}, and {float(wrong.mean()):.3g} beside it",
         )
 
 
@@ -131,6 +139,18 @@ def least_at_the_exact_denoiser(objective: Objective) -> None:
                 float(gap.mean()) > -spread,
                 f"on {name} it is {float(exact.mean()):.4g}, and {float(worse.mean()):.4g} at D + {error}",
             )
+
+
+def every_example_counts(objective: Objective) -> None:
+    """Data of one point: the loss of every example is greater where D is 0.1 beside that point than where it
+    is there; else some examples, or noise levels, weigh nothing or teach the opposite."""
+    settled = _settled(objective)
+    problem = PointMass(x_0=torch.tensor([[0.4, -0.7, 0.1]], dtype=torch.float64))
+    for name, sde in processes_for(objective):
+        exact = _loss(settled, _Oracle(settled, sde, problem), sde, problem)
+        wrong = _loss(settled, _Oracle(settled, sde, problem, error=0.1), sde, problem)
+        least = float((wrong - exact).min())
+        ensure(least > 0.0, f"on {name} the least difference is {least:.3g}")
 
 
 def unit_input(objective: Objective) -> None:
@@ -195,11 +215,18 @@ LAWS = book_of(
     zero_at_the_target,
     least_at_the_exact_denoiser,
     unit_input,
+    every_example_counts,
     loss_is_pure,
     gradient_flows,
+    labels_reach_the_network,
+    answer_is_not_told,
+    levels_are_of_the_process,
+    training_sees_both_halves,
+    batch_is_left_alone,
     logits_are_the_posterior,
     least_at_the_exact_posterior,
     no_label_no_loss,
+    every_label_counts,
     score_is_the_slope,
     data_sink_and_samples_rise,
     state_carries_on,

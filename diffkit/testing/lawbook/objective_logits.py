@@ -19,7 +19,12 @@ from diffkit.testing.exact import LabelledModel
 from diffkit.testing.lawbook.base import NotApplicable, ensure, ensure_close
 from diffkit.testing.lawbook.partners import flat_mixture, processes_for
 
-__all__ = ["least_at_the_exact_posterior", "logits_are_the_posterior", "no_label_no_loss"]
+__all__ = [
+    "every_label_counts",
+    "least_at_the_exact_posterior",
+    "logits_are_the_posterior",
+    "no_label_no_loss",
+]
 
 _COUNT = 256
 _PROBLEM = flat_mixture(3)
@@ -118,3 +123,12 @@ def no_label_no_loss(objective: Objective) -> None:
         part = settled.loss(module, sde, some, noise, None)[0]
         ensure(whole.shape == (_COUNT,) and whole.isfinite().all(), f"on {name} it is {tuple(whole.shape)}")
         ensure_close(part, torch.where(hidden, 0.0, whole), 1e-12, f"on {name}, with hidden labels, it")
+
+
+def every_label_counts(objective: Objective) -> None:
+    """The loss of every labelled example is > 0 where all classes are called equally likely; else some
+    examples, or noise levels, weigh nothing or teach the opposite."""
+    settled = _settled(objective)
+    for name, sde in processes_for(objective):
+        least = float(_loss(settled, _Oracle(settled, sde, gain=0.0), sde).min())
+        ensure(least > 0.0, f"on {name} the least is {least:.4g}")
