@@ -13,6 +13,7 @@ import torch
 import diffkit
 from diffkit import checkpoint, plots, storage, tracking
 from diffkit.batch import Batch
+from diffkit.description import owner
 from diffkit.errors import ConfigError, IncompatibleError
 from diffkit.interfaces.metric import Measurement, Metric
 from diffkit.journal import read_log
@@ -38,8 +39,8 @@ def experiment(runs: Path, track: dict[str, Any] | None = TRACK, **sections: Any
 
 
 def state_of(folder: Path, step: int = 12) -> dict[str, torch.Tensor]:
-    owner = checkpoint.read_description(folder)["checksum"]
-    parts = storage.read_snapshot(folder, step, owner=owner).parts
+    training = owner(checkpoint.read_description(folder))
+    parts = storage.read_snapshot(folder, step, owner=training).parts
     return {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
 
 

@@ -27,6 +27,7 @@ from diffkit import storage, training
 from diffkit.batch import Batch
 from diffkit.batches import Batches
 from diffkit.config import TrainingConfig
+from diffkit.description import owner
 from diffkit.device import best_device, choose_arithmetic
 from diffkit.errors import CheckpointError, ConfigError, RunError
 from diffkit.interfaces.model import Model
@@ -309,7 +310,7 @@ def test_two_processes_train_as_one(tmp_path: Path, steps: int) -> None:
     for told in trained_by_two(tmp_path, "float64", steps):
         np.testing.assert_allclose(told, alone, rtol=1e-9)
     pair, single = (
-        storage.newest_snapshot(folder, owner=storage.read_json(folder / "model.json")["checksum"])
+        storage.newest_snapshot(folder, owner=owner(storage.read_json(folder / "model.json")))
         for folder in (tmp_path / "model", tmp_path / "one")
     )
     assert pair is not None
@@ -356,7 +357,7 @@ def test_the_average_follows_closely_at_first(tmp_path: Path) -> None:
 
 
 def owner_of(job: TrainingJob) -> str:
-    return str(storage.read_json(job.folder / "model.json")["checksum"])
+    return owner(storage.read_json(job.folder / "model.json"))
 
 
 def test_numbers_that_are_not_finite_stop_before_the_step(tmp_path: Path) -> None:
