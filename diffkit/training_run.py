@@ -68,6 +68,13 @@ def _advance(
         Interruption() as interruption,
     ):
         untold: list[dict[str, Any]] = []
+
+        def record() -> None:
+            if not trainer.afresh:  # till then the log is that of the model which is there
+                for line in untold:
+                    log.write(**line)
+                untold.clear()
+
         for step in trainer.steps():
             untold.append(
                 {
@@ -79,17 +86,17 @@ def _advance(
                     **step.logs,
                 }
             )
-            if not trainer.afresh:  # till then the log is that of the model which is there
-                for line in untold:
-                    log.write(**line)
-                untold.clear()
+            record()
             watch.at(step.step, f"loss {step.loss:.4f}")
             if is_main():
                 tell(step)
             if tracker is not None:
                 tracker.look(trainer)
-            if interruption.asked():
+            stopping = interruption.asked()
+            if stopping:
                 trainer.save()
+            record()  # of a training begun afresh, should one of the two have saved it
+            if stopping:
                 say(f"model: stopped and saved at step {step.step:,} of {step.total:,}; run it again")
                 interruption.leave()
 

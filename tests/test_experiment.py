@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -355,6 +356,27 @@ def test_a_training_begun_afresh_and_killed_leaves_what_was_there(tmp_path: Path
     after.train(fresh=True)
     assert [line["step"] for line in after.log] == list(range(1, 13))
     assert [line["step"] for line in read_log(folder / "tracked.jsonl")] == [6, 12]
+
+
+def test_a_training_begun_afresh_and_interrupted_has_its_own_log(tmp_path: Path) -> None:
+    class Stopper:
+        @hooks.implementation
+        def diffkit_train_step(self, event: Any) -> None:
+            if event.step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    config = changed(evaluation={"metrics": [], "count": 10})
+    diffkit.Experiment.from_dict(config, runs=tmp_path, quiet=True).train()
+    again = diffkit.Experiment.from_dict(config, runs=tmp_path, quiet=True)
+    plugin = Stopper()
+    hooks.installed().register(plugin, "stopper")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            again.train(fresh=True)
+    finally:
+        hooks.installed().manager.unregister(plugin)
+    assert again.checkpoints == [3]
+    assert [line["step"] for line in again.log] == [1, 2, 3]
 
 
 def test_figures_of_another_checkpoint_stand_beside_those_of_the_run(tmp_path: Path) -> None:
